@@ -1,0 +1,188 @@
+//! Keeps the client's ticks just early enough: a closed loop over the slack that the zone tells.
+//!
+//! The zone says how early each input came before its use. The loop keeps the least of it a little above zero: a late
+//! input moves the clock at once, a long quiet lets it creep back. A clean link costs next to nothing, a bad one what it
+//! must. Pure: time and feedback are arguments.
+
+use std::time::Duration;
+
+/// The least slack that is aimed for, in milliseconds.
+const TARGET_MS: f32 = 1.5;
+/// How fast the least slack seen is forgotten, in milliseconds per second: a spike is remembered for some seconds.
+const FORGET_MS_PER_S: f32 = 0.4;
+/// Fastest and slowest pace, as a factor of real time.
+const SPEED_UP_MAX: f32 = 0.10;
+const SLOW_DOWN_MAX: f32 = 0.02;
+/// Pace per millisecond of error.
+const GAIN_PER_MS: f32 = 0.02;
+/// Errors within this are left alone, in milliseconds.
+const DEAD_BAND_MS: f32 = 0.25;
+/// Errors beyond this many ticks are jumped over.
+const JUMP_TICKS: f32 = 1.5;
+/// Before the loop is settled it follows every sample; afterwards it trusts the least of many.
+const SETTLING_SAMPLES: u32 = 8;
+
+/// What the zone told of one input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlackSample {
+    /// How early it came, in milliseconds; negative for a late one.
+    pub slack_ms: f32,
+    /// How much the client's clock has advanced against real time since the input's tick, in milliseconds.
+    pub advanced_since_ms: f32,
+}
+
+/// What to do with the clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TickPhase {
+    /// Run at this factor of real time.
+    Pace(f32),
+    /// Move the tick count by this many, at once.
+    Jump(i32),
+}
+
+/// The loop.
+#[derive(Clone, Debug)]
+pub struct SlackController {
+    tick_ms: f32,
+    least_ms: Option<f32>,
+    samples: u32,
+    speed: f32,
+}
+
+impl SlackController {
+    /// A loop for ticks of a length.
+    pub fn new(tick_duration: Duration) -> Self {
+        Self {
+            tick_ms: tick_duration.as_secs_f32() * 1e3,
+            least_ms: None,
+            samples: 0,
+            speed: 1.0,
+        }
+    }
+
+    /// The least slack of late, in milliseconds, as it would be for an input that is sent now.
+    pub fn least_slack_ms(&self) -> Option<f32> {
+        self.least_ms
+    }
+
+    /// Takes in what the zone told.
+    pub fn sample(&mut self, sample: SlackSample) {
+        let now_ms = sample.slack_ms + sample.advanced_since_ms;
+        self.samples = self.samples.saturating_add(1);
+        self.least_ms = Some(match self.least_ms {
+            Some(least) if self.samples > SETTLING_SAMPLES => least.min(now_ms),
+            _ => now_ms,
+        });
+    }
+
+    /// Advances the loop by `elapsed` of real time and says what to do until the next call.
+    pub fn advance(&mut self, elapsed: Duration) -> TickPhase {
+        let Some(least) = self.least_ms else {
+            return TickPhase::Pace(1.0);
+        };
+        let seconds = elapsed.as_secs_f32().min(0.25);
+        // What this pace has done to the slack since the last call, and what has been forgotten meanwhile.
+        let least = least + (self.speed - 1.0) * seconds * 1e3 + FORGET_MS_PER_S * seconds;
+        self.least_ms = Some(least);
+        let error_ms = TARGET_MS - least;
+        if error_ms.abs() > JUMP_TICKS * self.tick_ms && (self.samples <= SETTLING_SAMPLES || error_ms > 0.0) {
+            // Rounded towards more slack, whichever way it goes.
+            let ticks = (error_ms / self.tick_ms).ceil();
+            self.least_ms = Some(least + ticks * self.tick_ms);
+            self.speed = 1.0;
+            return TickPhase::Jump(ticks as i32);
+        }
+        self.speed = if error_ms.abs() <= DEAD_BAND_MS {
+            1.0
+        } else {
+            1.0 + (error_ms * GAIN_PER_MS).clamp(-SLOW_DOWN_MAX, SPEED_UP_MAX)
+        };
+        TickPhase::Pace(self.speed)
+    }
+
+    /// Forgets everything, as for a new connection.
+    pub fn reset(&mut self) {
+        *self = Self {
+            tick_ms: self.tick_ms,
+            least_ms: None,
+            samples: 0,
+            speed: 1.0,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_micros(16_667);
+
+    /// A link with a fixed delay of feedback: `lead_ms` is how early inputs come.
+    struct Link {
+        controller: SlackController,
+        lead_ms: f32,
+        feedback: std::collections::VecDeque<(f32, f32)>,
+    }
+
+    impl Link {
+        fn tick(&mut self, late_by_ms: f32, feedback_ticks: usize) {
+            self.feedback.push_back((self.lead_ms - late_by_ms, self.lead_ms));
+            if self.feedback.len() > feedback_ticks
+                && let Some((slack_ms, lead_then)) = self.feedback.pop_front()
+            {
+                self.controller.sample(SlackSample {
+                    slack_ms,
+                    advanced_since_ms: self.lead_ms - lead_then,
+                });
+            }
+            match self.controller.advance(TICK) {
+                TickPhase::Pace(speed) => self.lead_ms += (speed - 1.0) * TICK.as_secs_f32() * 1e3,
+                TickPhase::Jump(ticks) => self.lead_ms += ticks as f32 * TICK.as_secs_f32() * 1e3,
+            }
+        }
+    }
+
+    fn link(lead_ms: f32) -> Link {
+        Link {
+            controller: SlackController::new(TICK),
+            lead_ms,
+            feedback: std::collections::VecDeque::new(),
+        }
+    }
+
+    #[test]
+    fn a_clean_link_settles_just_above_its_target_from_any_start() {
+        for start in [-120.0, -3.0, 0.0, 40.0, 250.0] {
+            let mut link = link(start);
+            (0..60 * 60).for_each(|_| link.tick(0.0, 4));
+            assert!((0.5..3.0).contains(&link.lead_ms), "from {start} to {}", link.lead_ms);
+        }
+    }
+
+    #[test]
+    fn a_late_input_moves_the_clock_within_half_a_second_and_the_quiet_brings_it_back_slowly() {
+        let mut link = link(1.5);
+        (0..600).for_each(|_| link.tick(0.0, 4));
+        link.tick(10.0, 4);
+        (0..30).for_each(|_| link.tick(0.0, 4));
+        assert!(link.lead_ms > 8.0, "{}", link.lead_ms);
+        (0..60).for_each(|_| link.tick(0.0, 4));
+        assert!(link.lead_ms > 7.0, "{}", link.lead_ms);
+        (0..60 * 60).for_each(|_| link.tick(0.0, 4));
+        assert!(link.lead_ms < 3.0, "{}", link.lead_ms);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_link_does_the_pace_is_bounded(delays_ms in proptest::collection::vec(-500.0f32..500.0, 1..400)) {
+            let mut link = link(0.0);
+            for late in delays_ms {
+                link.tick(late, 3);
+                prop_assert!(link.lead_ms.is_finite());
+                prop_assert!((1.0 - SLOW_DOWN_MAX..=1.0 + SPEED_UP_MAX).contains(&link.controller.speed));
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The life of a connection: session, link, welcome, and all of it again when it breaks.
+
+use std::time::{Duration, Instant};
+
+use bevy::app::{App, First, PreUpdate};
+use bevy::ecs::entity::Entity;
+use bevy::ecs::lifecycle::Add;
+use bevy::ecs::observer::On;
+use bevy::ecs::query::With;
+use bevy::ecs::resource::Resource;
+use bevy::ecs::schedule::IntoScheduleConfigs;
+use bevy::ecs::system::{Query, Res, ResMut};
+use bevy::ecs::world::World;
+use bevy::time::{Real, Time};
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use lightyear::netcode::ConnectToken;
+use lightyear::prelude::client::{Connect, NetcodeClient, NetcodeConfig};
+use lightyear::prelude::{Authentication, Disconnected, Linked, LocalTimelineSync, MessageReceiver};
+use lightyear_messages::plugin::MessageSystems;
+use lightyear_replication::receive::ReplicationReceiver;
+use meridian_game::Welcome;
+use meridian_link::{Arrival, LinkEndpoint};
+
+use crate::session::{Session, SessionError, request_session};
+
+/// How long after a connection broke the next one is tried; doubled with each failure, up to the second.
+pub const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
+/// How long the gateway may take to answer and to welcome the player.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the connection is doing, for people and programs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConnectionState {
+    /// The gateway has not welcomed the player yet.
+    Connecting,
+    /// In the world.
+    Playing,
+    /// Broken; trying again.
+    Reconnecting {
+        /// Tries since it broke.
+        attempt: u32,
+        /// Why the last one failed.
+        reason: String,
+    },
+    /// Refused in a way that trying again does not change.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where sessions come from, and how the connection fares.
+#[derive(Resource)]
+pub struct Connector {
+    /// What the connection is doing.
+    pub state: ConnectionState,
+    /// What the gateway said last, while playing.
+    pub welcome: Option<Welcome>,
+    /// Connections that broke.
+    pub disconnects: u64,
+    server_url: Option<String>,
+    name: String,
+    link: Option<Entity>,
+    deadline: Instant,
+    retry_at: Option<Instant>,
+    attempt: u32,
+    requested: Option<Receiver<Result<Session, SessionError>>>,
+}
+
+impl Connector {
+    /// A connector that asks `server_url` for another session when a connection breaks; never, without one.
+    pub fn new(server_url: Option<String>, name: String, now: Instant) -> Self {
+        Self {
+            state: ConnectionState::Connecting,
+            welcome: None,
+            disconnects: 0,
+            server_url,
+            name,
+            link: None,
+            deadline: now + CONNECT_TIMEOUT,
+            retry_at: None,
+            attempt: 0,
+            requested: None,
+        }
+    }
+
+    /// The entity of the current link.
+    pub fn link(&self) -> Option<Entity> {
+        self.link
+    }
+
+    fn broke(&mut self, reason: String, now: Instant) {
+        if matches!(self.state, ConnectionState::Playing) {
+            self.disconnects += 1;
+            self.attempt = 0;
+        }
+        tracing::warn!(name = self.name, reason, "connection lost");
+        self.welcome = None;
+        self.attempt += 1;
+        self.state = ConnectionState::Reconnecting {
+            attempt: self.attempt,
+            reason,
+        };
+        let (first, longest) = RECONNECT_AFTER;
+        let delay = first.saturating_mul(1 << (self.attempt - 1).min(8)).min(longest);
+        self.retry_at = Some(now + delay);
+    }
+}
+
+pub(crate) fn plugin(app: &mut App) {
+    app.add_observer(note_disconnect);
+    app.add_systems(First, supervise);
+    app.add_systems(PreUpdate, take_welcome.after(MessageSystems::Receive));
+}
+
+/// Opens a link for a session, in place of the one before.
+pub(crate) fn connect(world: &mut World, session: &Session, now: Instant) {
+    if let Some(old) = world.resource_mut::<Connector>().link.take()
+        && let Ok(old) = world.get_entity_mut(old)
+    {
+        old.despawn();
+    }
+    let client = ConnectToken::try_from_bytes(&session.token)
+        .map_err(|error| error.to_string())
+        .and_then(|token| {
+            NetcodeClient::new(Authentication::Token(token), NetcodeConfig::default())
+                .map_err(|error| error.to_string())
+        });
+    let client = match client {
+        Ok(client) => client,
+        Err(reason) => {
+            world.resource_mut::<Connector>().state = ConnectionState::Refused { reason };
+            return;
+        }
+    };
+    let link = world.spawn((client, Linked, ReplicationReceiver, Arrival(now))).id();
+    world.resource_mut::<LinkEndpoint>().reconnect(session.gateway, link);
+    let mut connector = world.resource_mut::<Connector>();
+    connector.link = Some(link);
+    connector.deadline = now + CONNECT_TIMEOUT;
+    connector.retry_at = None;
+    world.resource_mut::<LocalTimelineSync>().set_synced(false);
+    world.trigger(Connect { entity: link });
+}
+
+fn note_disconnect(
+    added: On<Add, Disconnected>,
+    reasons: Query<&Disconnected>,
+    time: Res<Time<Real>>,
+    mut connector: ResMut<Connector>,
+) {
+    // Every client entity starts as disconnected; that is not a break.
+    let was_trying = connector.link == Some(added.entity) && connector.retry_at.is_none();
+    if !was_trying || matches!(connector.state, ConnectionState::Refused { .. }) {
+        return;
+    }
+    let reason = reasons
+        .get(added.entity)
+        .map(|reason| reason.reason.to_string())
+        .unwrap_or_default();
+    connector.broke(reason, time.last_update().unwrap_or_else(Instant::now));
+}
+
+fn take_welcome(mut receivers: Query<&mut MessageReceiver<Welcome>>, mut connector: ResMut<Connector>) {
+    for mut receiver in &mut receivers {
+        for welcome in receiver.receive() {
+            tracing::debug!(name = connector.name, ?welcome, "welcome");
+            connector.welcome = Some(welcome);
+            connector.state = ConnectionState::Playing;
+            connector.attempt = 0;
+        }
+    }
+}
+
+/// Notices what takes too long, and brings a broken connection back.
+fn supervise(world: &mut World) {
+    let now = world
+        .resource::<Time<Real>>()
+        .last_update()
+        .unwrap_or_else(Instant::now);
+    let mut connector = world.resource_mut::<Connector>();
+    match &connector.state {
+        ConnectionState::Playing | ConnectionState::Refused { .. } => return,
+        ConnectionState::Connecting | ConnectionState::Reconnecting { .. } => {}
+    }
+    if let Some(requested) = &connector.requested {
+        let session = match requested.try_recv() {
+            Ok(session) => session,
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Disconnected) => {
+                connector.requested = None;
+                connector.broke("the session request ended without an answer".to_owned(), now);
+                return;
+            }
+        };
+        connector.requested = None;
+        match session {
+            Ok(session) => connect(world, &session, now),
+            Err(error) if error.is_temporary() => connector.broke(error.to_string(), now),
+            Err(error) => {
+                connector.state = ConnectionState::Refused {
+                    reason: error.to_string(),
+                }
+            }
+        }
+        return;
+    }
+    match connector.retry_at {
+        Some(retry_at) if now >= retry_at => request(&mut connector),
+        Some(_) => {}
+        None if now >= connector.deadline => {
+            connector.broke("the gateway does not answer; is its UDP port open?".to_owned(), now);
+        }
+        None => {}
+    }
+}
+
+/// Asks for another session on a thread of its own, for the answer may take long.
+fn request(connector: &mut Connector) {
+    let Some(server_url) = connector.server_url.clone() else {
+        connector.state = ConnectionState::Refused {
+            reason: "the connection broke and no server is known".to_owned(),
+        };
+        return;
+    };
+    let (sender, receiver) = bounded(1);
+    let name = connector.name.clone();
+    let spawned = std::thread::Builder::new()
+        .name("session-request".to_owned())
+        .spawn(move || {
+            // The receiver is gone when the client is: then nobody waits for the answer.
+            let _ = sender.send(request_session(&server_url, &name));
+        });
+    match spawned {
+        Ok(_) => connector.requested = Some(receiver),
+        Err(error) => {
+            connector.state = ConnectionState::Refused {
+                reason: format!("no thread: {error}"),
+            }
+        }
+    }
+}
+
+/// Whether the app is in the world.
+pub(crate) fn playing(connector: Option<Res<Connector>>) -> bool {
+    connector.is_some_and(|connector| connector.state == ConnectionState::Playing)
+}
+
+/// Filter for the link's entity.
+pub(crate) type IsLink = With<ReplicationReceiver>;

@@ -1,0 +1,188 @@
+//! A client without a window: an app with the network and nothing else, driven by hand.
+
+use std::time::{Duration, Instant};
+
+use bevy::app::TaskPoolPlugin;
+use bevy::app::{App, First, PreUpdate};
+use bevy::ecs::query::With;
+use bevy::time::{Fixed, Time, TimePlugin, TimeUpdateStrategy, Virtual};
+use meridian_game::{ActionRegistry, Move, Pose, Scenery, WorldAction};
+use meridian_link::{LinkEndpoint, LinkTotals, PacketIo};
+
+use crate::connection::{self, ConnectionState, Connector};
+use crate::input::LocalInput;
+use crate::plugin::{ClientNetPlugin, GameFn, OwnPlayer, ReplicatedUpdates};
+use crate::prediction::CorrectionStats;
+use crate::probe::{ProbeSample, Probes, Sighting};
+use crate::session::Session;
+
+/// A tick is taken for due when it is nearer than this: timers are not exact, and one tick is one update.
+const DUE_WITHIN: Duration = Duration::from_micros(50);
+
+/// How a headless client is made.
+#[derive(Clone)]
+pub struct HeadlessOptions {
+    /// Whether the own player is predicted.
+    pub predict: bool,
+    /// Whether the others are interpolated.
+    pub interpolate: bool,
+    /// Where to ask for another session when the connection breaks; without it, a break is final.
+    pub server_url: Option<String>,
+    /// The game that is played.
+    pub game: GameFn,
+}
+
+/// What a client counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientStats {
+    /// Inputs sent, one per tick.
+    pub inputs_sent: u64,
+    /// Updates of poses received.
+    pub entity_updates: u64,
+    /// Corrections of the own player.
+    pub corrections: u64,
+    /// Connections that broke.
+    pub disconnects: u64,
+    /// What went through the link.
+    pub link: LinkTotals,
+}
+
+/// A client driven by hand. Not `Send`, as apps are not: made on the thread that drives it.
+pub struct HeadlessClient {
+    app: App,
+    next_tick_at: Instant,
+    virtual_time: bool,
+}
+
+impl HeadlessClient {
+    /// A client of `session` with packets from `io`.
+    pub fn new(options: HeadlessOptions, session: &Session, io: Box<dyn PacketIo>, now: Instant) -> Self {
+        let mut app = App::new();
+        app.add_plugins((TaskPoolPlugin::default(), TimePlugin));
+        app.insert_resource(Connector::new(options.server_url, session.name.clone(), now));
+        app.insert_resource(LinkEndpoint::client(
+            io,
+            session.gateway,
+            bevy::ecs::entity::Entity::PLACEHOLDER,
+        ));
+        if options.predict {
+            app.insert_resource(Scenery::new(&session.world));
+        }
+        app.insert_resource(session.world.as_ref().clone());
+        app.add_plugins(ClientNetPlugin {
+            tick_rate: session.world.tick_rate_hz,
+            predict: options.predict,
+            interpolate: options.interpolate,
+            game: options.game,
+        });
+        app.finish();
+        app.cleanup();
+        connection::connect(app.world_mut(), session, now);
+        Self {
+            app,
+            next_tick_at: now,
+            virtual_time: false,
+        }
+    }
+
+    /// Lets time be what [`Self::update`] is told, for tests.
+    pub fn with_virtual_time(mut self) -> Self {
+        self.virtual_time = true;
+        self
+    }
+
+    /// Does a tick when one is due at `now`; otherwise takes in the packets that wait.
+    pub fn update(&mut self, now: Instant) {
+        if self.virtual_time {
+            self.app.insert_resource(TimeUpdateStrategy::ManualInstant(now));
+        }
+        if now + DUE_WITHIN >= self.next_tick_at {
+            self.app.update();
+            let world = self.app.world();
+            let (fixed, pace) = (world.resource::<Time<Fixed>>(), world.resource::<Time<Virtual>>());
+            let left = fixed.timestep().saturating_sub(fixed.overstep());
+            self.next_tick_at = now + left.div_f32(pace.relative_speed().max(0.1));
+            return;
+        }
+        let world = self.app.world_mut();
+        world.run_schedule(First);
+        // The time that passed is the next tick's as well: without the main loop nobody else keeps it.
+        let passed = world.resource::<Time<Virtual>>().delta();
+        world.resource_mut::<Time<Fixed>>().accumulate_overstep(passed);
+        world.run_schedule(PreUpdate);
+    }
+
+    /// When [`Self::update`] must be called at the latest.
+    pub fn next_wake(&self) -> Instant {
+        self.next_tick_at
+    }
+
+    /// What the player does in the following ticks.
+    pub fn set_input(&mut self, input: Move) {
+        self.app.world_mut().resource_mut::<LocalInput>().input = input;
+    }
+
+    /// Stamps the next tick's input, to measure how long its action takes.
+    pub fn stamp(&mut self) {
+        self.app.world_mut().resource_mut::<LocalInput>().stamp = true;
+    }
+
+    /// Sends an action, if it is registered and the client is in the world.
+    pub fn act<A: WorldAction>(&mut self, action: &A) -> bool {
+        let world = self.app.world_mut();
+        let Some(message) = world
+            .get_resource::<ActionRegistry>()
+            .and_then(|registry| registry.message(action).ok())
+        else {
+            return false;
+        };
+        let Some(link) = world.resource::<Connector>().link() else {
+            return false;
+        };
+        let sender = world.get_mut::<lightyear::prelude::MessageSender<meridian_game::ActionMessage>>(link);
+        let Some(mut sender) = sender else { return false };
+        sender.send::<meridian_game::ActionChannel>(message);
+        true
+    }
+
+    /// Where the own player stands, as far as the client knows.
+    pub fn own_pose(&mut self) -> Option<Pose> {
+        let world = self.app.world_mut();
+        let mut own = world.query_filtered::<&Pose, With<OwnPlayer>>();
+        own.single(world).ok().copied()
+    }
+
+    /// What the connection is doing.
+    pub fn state(&self) -> &ConnectionState {
+        &self.app.world().resource::<Connector>().state
+    }
+
+    /// What was counted since the start.
+    pub fn stats(&self) -> ClientStats {
+        let world = self.app.world();
+        ClientStats {
+            inputs_sent: world.resource::<LocalInput>().sent,
+            entity_updates: world.resource::<ReplicatedUpdates>().0,
+            corrections: world
+                .get_resource::<CorrectionStats>()
+                .map_or(0, |stats| stats.corrections),
+            disconnects: world.resource::<Connector>().disconnects,
+            link: world.resource::<LinkEndpoint>().counters().totals(),
+        }
+    }
+
+    /// Takes what was measured of the own actions.
+    pub fn drain_probes(&mut self) -> Vec<ProbeSample> {
+        self.app.world_mut().resource_mut::<Probes>().drain_samples()
+    }
+
+    /// Takes what was seen of others' actions.
+    pub fn drain_sightings(&mut self) -> Vec<Sighting> {
+        self.app.world_mut().resource_mut::<Probes>().drain_sightings()
+    }
+
+    /// The app, for tests and tools.
+    pub fn app_mut(&mut self) -> &mut App {
+        &mut self.app
+    }
+}

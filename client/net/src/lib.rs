@@ -1,0 +1,25 @@
+//! The network side of a Meridian client, for the window, the bots and tests alike.
+//!
+//! [`ClientNetPlugin`] connects an app to a gateway, keeps its ticks just early enough for the zone, predicts its own
+//! player, interpolates the others and measures how long actions take. [`HeadlessClient`] is an app with nothing else.
+//! It draws nothing, reads no keys, and never sees a private key.
+
+mod clock;
+mod connection;
+mod headless;
+mod input;
+mod interpolation;
+mod plugin;
+mod prediction;
+mod probe;
+mod session;
+
+pub use clock::{SlackController, SlackSample, TickPhase};
+pub use connection::{ConnectionState, Connector, RECONNECT_AFTER};
+pub use headless::{ClientStats, HeadlessClient, HeadlessOptions};
+pub use input::LocalInput;
+pub use interpolation::{InterpolatedPose, InterpolationDelay, PoseHistory};
+pub use plugin::{ClientNetPlugin, ClientSystems, GameFn, OwnPlayer, ReplicatedUpdates};
+pub use prediction::{CorrectionStats, PredictionRing};
+pub use probe::{ProbeSample, ProbeTerms, Probes, Sighting};
+pub use session::{Session, SessionError, request_session};

@@ -1,0 +1,279 @@
+//! The plugin: lightyear without its clock, Meridian's clock, and what hangs on them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bevy::app::{App, FixedUpdate, Last, Plugin, PreUpdate};
+use bevy::ecs::change_detection::DetectChanges;
+use bevy::ecs::component::Component;
+use bevy::ecs::entity::Entity;
+use bevy::ecs::lifecycle::Add;
+use bevy::ecs::observer::On;
+use bevy::ecs::query::{Changed, With, Without};
+use bevy::ecs::resource::Resource;
+use bevy::ecs::schedule::{IntoScheduleConfigs, SystemSet};
+use bevy::ecs::system::{Commands, Query, Res, ResMut, Single};
+use bevy::ecs::world::Ref;
+use bevy::time::{Real, Time, Virtual};
+use lightyear::core::timeline::LocalTimelineShift;
+use lightyear::prelude::input::native::InputMarker;
+use lightyear::prelude::{Controlled, LocalTimeline, LocalTimelineSync};
+use lightyear::transport::plugin::PacketReceived;
+use lightyear_replication::prelude::ReplicationSystems;
+use meridian_game::{Move, OwnerState, Pose, ProtocolPlugin, ProtocolSide};
+use meridian_ids::{Tick, TickRate};
+use meridian_link::LinkPlugin;
+
+use crate::clock::{SlackController, SlackSample, TickPhase};
+use crate::connection::{Connector, playing};
+use crate::{connection, input, interpolation, prediction, probe};
+
+/// Adds the game to an app; called once per zone, gateway and client.
+pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
+
+/// Ticks that a new client starts ahead of the last tick it heard of; the loop corrects it from the first feedback on.
+const FIRST_LEAD_TICKS: i32 = 3;
+/// Ticks for which the clock's phase is remembered: feedback older than a second is of no use.
+const PHASES: usize = 128;
+
+/// The order of a client's work.
+#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientSystems {
+    /// In `PreUpdate`, after replication: what the gateway said is taken in.
+    TakeIn,
+    /// In `FixedUpdate`: the own player is predicted.
+    Predict,
+    /// In `Last`: the pace of the following ticks is set.
+    Pace,
+}
+
+/// Connects an app to a gateway. Needs Bevy's `TimePlugin`, a [`Connector`] and a `LinkEndpoint`.
+pub struct ClientNetPlugin {
+    /// The world's rate.
+    pub tick_rate: TickRate,
+    /// Whether the own player is predicted; otherwise it stands where the zone last said.
+    pub predict: bool,
+    /// Whether the others are interpolated; otherwise they stand where the zone last said.
+    pub interpolate: bool,
+    /// The game that is played.
+    pub game: GameFn,
+}
+
+impl Plugin for ClientNetPlugin {
+    fn build(&self, app: &mut App) {
+        app.add_plugins(ProtocolPlugin {
+            side: ProtocolSide::Client,
+            tick_rate: self.tick_rate,
+        });
+        app.add_plugins(LinkPlugin);
+        (self.game)(app);
+        app.insert_resource(Clock::new(self.tick_rate));
+        app.init_resource::<RemoteTick>();
+        app.init_resource::<ReplicatedUpdates>();
+        app.configure_sets(PreUpdate, ClientSystems::TakeIn.after(ReplicationSystems::Receive));
+        app.add_observer(note_remote_tick);
+        app.add_observer(take_control);
+        app.add_systems(
+            PreUpdate,
+            (count_updates, take_slack.run_if(playing)).in_set(ClientSystems::TakeIn),
+        );
+        app.add_systems(
+            FixedUpdate,
+            remember_phase.before(ClientSystems::Predict).run_if(playing),
+        );
+        app.add_systems(Last, (start_ticking, pace).chain().in_set(ClientSystems::Pace));
+        app.add_plugins((connection::plugin, input::plugin, probe::plugin));
+        if self.predict {
+            app.add_plugins(prediction::plugin);
+        } else {
+            app.add_systems(PreUpdate, follow_zone.in_set(ClientSystems::TakeIn));
+        }
+        if self.interpolate {
+            app.add_plugins(interpolation::plugin);
+        }
+    }
+}
+
+/// The player that this client controls.
+#[derive(Component, Clone, Copy, Debug, Default)]
+pub struct OwnPlayer;
+
+/// Updates of poses that replication brought, the own one included.
+#[derive(Resource, Clone, Copy, Debug, Default)]
+pub struct ReplicatedUpdates(pub u64);
+
+/// The newest tick that any packet of the gateway carried, in lightyear's count.
+#[derive(Resource, Clone, Copy, Debug, Default)]
+pub(crate) struct RemoteTick(pub(crate) Option<lightyear::prelude::Tick>);
+
+/// The loop and what it needs to remember.
+#[derive(Resource)]
+pub(crate) struct Clock {
+    controller: SlackController,
+    tick_duration: Duration,
+    /// How much virtual time has gained on real time by jumps, in milliseconds.
+    jumped_ms: f64,
+    /// The phase at which each tick ran, by its low bits.
+    phases: [(u16, f64); PHASES],
+    ticking: bool,
+    advanced: Option<Instant>,
+}
+
+impl Clock {
+    fn new(rate: TickRate) -> Self {
+        let tick_duration = rate.tick_duration();
+        Self {
+            controller: SlackController::new(tick_duration),
+            tick_duration,
+            jumped_ms: 0.0,
+            phases: [(0, f64::NAN); PHASES],
+            ticking: false,
+            advanced: None,
+        }
+    }
+
+    /// How much the client's clock has gained on real time, in milliseconds.
+    fn phase_ms(&self, virtual_time: &Time<Virtual>, real_time: &Time<Real>) -> f64 {
+        (virtual_time.elapsed_secs_f64() - real_time.elapsed_secs_f64()) * 1e3 + self.jumped_ms
+    }
+}
+
+/// The world's tick that lightyear's local tick stands for.
+pub(crate) fn world_tick(connector: &Connector, timeline: &LocalTimeline) -> Option<Tick> {
+    connector
+        .welcome
+        .map(|welcome| welcome.base_tick + u64::from(timeline.tick().0))
+}
+
+fn note_remote_tick(received: On<PacketReceived>, mut remote: ResMut<RemoteTick>) {
+    if remote.0.is_none_or(|newest| received.remote_tick > newest) {
+        remote.0 = Some(received.remote_tick);
+    }
+}
+
+fn take_control(controlled: On<Add, Controlled>, mut commands: Commands) {
+    commands
+        .entity(controlled.entity)
+        .insert((OwnPlayer, InputMarker::<Move>::default()));
+}
+
+fn count_updates(
+    poses: Query<Entity, (Changed<Pose>, Without<OwnPlayer>)>,
+    own: Query<Entity, (Changed<OwnerState>, With<OwnPlayer>)>,
+    mut updates: ResMut<ReplicatedUpdates>,
+) {
+    updates.0 += (poses.iter().count() + own.iter().count()) as u64;
+}
+
+/// Without prediction the own player is where the zone last said.
+fn follow_zone(
+    mut own: Query<(Entity, &OwnerState, Option<&mut Pose>), (Changed<OwnerState>, With<OwnPlayer>)>,
+    mut commands: Commands,
+) {
+    for (entity, state, pose) in &mut own {
+        let stands = Pose {
+            position: state.position,
+            yaw: state.yaw,
+        };
+        match pose {
+            Some(mut pose) => *pose = stands,
+            None => drop(commands.entity(entity).insert(stands)),
+        }
+    }
+}
+
+/// The first tick after a welcome: the local count starts a little ahead of the gateway's.
+fn start_ticking(
+    connector: Res<Connector>,
+    remote: Res<RemoteTick>,
+    own: Query<(), With<OwnPlayer>>,
+    mut clock: ResMut<Clock>,
+    mut timeline: ResMut<LocalTimeline>,
+    mut sync: ResMut<LocalTimelineSync>,
+    mut remote_reset: Commands,
+) {
+    let ready = connector.welcome.is_some() && !own.is_empty();
+    if clock.ticking && !ready {
+        // The connection broke: the next one may be another gateway, with another count.
+        clock.ticking = false;
+        clock.controller.reset();
+        sync.set_synced(false);
+        remote_reset.insert_resource(RemoteTick::default());
+        return;
+    }
+    let Some(newest) = remote.0.filter(|_| ready && !clock.ticking) else {
+        return;
+    };
+    let start = newest + FIRST_LEAD_TICKS;
+    let shift = start - timeline.tick();
+    timeline.apply_delta(shift);
+    clock.ticking = true;
+    sync.set_synced(true);
+    tracing::debug!(tick = start.0, "ticking");
+}
+
+fn remember_phase(
+    connector: Res<Connector>,
+    timeline: Res<LocalTimeline>,
+    virtual_time: Res<Time<Virtual>>,
+    real_time: Res<Time<Real>>,
+    mut clock: ResMut<Clock>,
+) {
+    let Some(tick) = world_tick(&connector, &timeline) else {
+        return;
+    };
+    let phase = clock.phase_ms(&virtual_time, &real_time);
+    clock.phases[tick.0 as usize % PHASES] = (tick.0 as u16, phase);
+}
+
+/// Feeds the loop with what the zone said of the own inputs.
+fn take_slack(
+    own: Option<Single<Ref<OwnerState>, With<OwnPlayer>>>,
+    virtual_time: Res<Time<Virtual>>,
+    real_time: Res<Time<Real>>,
+    mut clock: ResMut<Clock>,
+) {
+    let Some(state) = own.filter(|state| state.is_changed()) else {
+        return;
+    };
+    // A tick without an input of its own says nothing, unless a late one has come since.
+    if !state.input_applied && state.slack == 0 {
+        return;
+    }
+    let (tick, then) = clock.phases[usize::from(state.tick) % PHASES];
+    if tick != state.tick || then.is_nan() {
+        return;
+    }
+    let advanced_since_ms = (clock.phase_ms(&virtual_time, &real_time) - then) as f32;
+    clock.controller.sample(SlackSample {
+        slack_ms: state.slack_ms(),
+        advanced_since_ms,
+    });
+}
+
+fn pace(
+    mut clock: ResMut<Clock>,
+    real_time: Res<Time<Real>>,
+    mut virtual_time: ResMut<Time<Virtual>>,
+    mut timeline: ResMut<LocalTimeline>,
+    mut commands: Commands,
+) {
+    let now = real_time.last_update().unwrap_or_else(Instant::now);
+    let elapsed = clock
+        .advanced
+        .map_or(Duration::ZERO, |advanced| now.saturating_duration_since(advanced));
+    clock.advanced = Some(now);
+    if !clock.ticking {
+        return;
+    }
+    match clock.controller.advance(elapsed) {
+        TickPhase::Pace(speed) => virtual_time.set_relative_speed(speed),
+        TickPhase::Jump(delta) => {
+            tracing::debug!(delta, "tick count moved");
+            virtual_time.set_relative_speed(1.0);
+            timeline.apply_delta(delta);
+            clock.jumped_ms += f64::from(delta) * clock.tick_duration.as_secs_f64() * 1e3;
+            commands.trigger(LocalTimelineShift { delta });
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Measures actions end to end: stamps inputs, sees their echoes, and splits the time into terms.
+
+use std::time::{Duration, Instant};
+
+use bevy::app::{App, PreUpdate};
+use bevy::ecs::change_detection::DetectChanges;
+use bevy::ecs::query::{Changed, Has, With};
+use bevy::ecs::resource::Resource;
+use bevy::ecs::schedule::IntoScheduleConfigs;
+use bevy::ecs::system::{Query, Res, ResMut};
+use bevy::ecs::world::Ref;
+use bevy::time::{Real, Time};
+use lightyear::prelude::MessageReceiver;
+use lightyear_messages::plugin::MessageSystems;
+use meridian_game::{Identity, ProbeEcho, ProbeReport};
+use meridian_ids::WorldEntityId;
+use meridian_link::Arrival;
+
+use crate::connection::IsLink;
+use crate::plugin::{ClientSystems, OwnPlayer};
+
+/// Stamps whose echo may be awaited at once; older ones are lost.
+const PENDING_MAX: usize = 16;
+/// Samples kept for whoever reads them; more are dropped, oldest first.
+const KEPT_MAX: usize = 4_096;
+
+pub(crate) fn plugin(app: &mut App) {
+    app.init_resource::<Probes>();
+    app.add_systems(PreUpdate, see_echoes.in_set(ClientSystems::TakeIn));
+    app.add_systems(PreUpdate, take_reports.after(MessageSystems::Receive).after(see_echoes));
+}
+
+/// Where the time of an action went, in order. Uplink and downlink rest on an estimated clock offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProbeTerms {
+    /// From the input's tick to the gateway's socket.
+    pub uplink: Duration,
+    /// Through the gateway to the zone.
+    pub forward: Duration,
+    /// Waiting for its tick.
+    pub tick_wait: Duration,
+    /// Being simulated, with the rest of the tick.
+    pub simulate: Duration,
+    /// From the zone's snapshot to the gateway's packet.
+    pub gateway: Duration,
+    /// From there to the client's socket.
+    pub downlink: Duration,
+    /// From there into the client's world.
+    pub apply: Duration,
+}
+
+/// A stamped action whose echo was seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProbeSample {
+    /// The stamp.
+    pub sequence: u16,
+    /// When the input's tick ran.
+    pub stamped: Instant,
+    /// When the echo was in the client's world.
+    pub echoed: Instant,
+    /// Where the time went, if the gateway's report came along.
+    pub terms: Option<ProbeTerms>,
+}
+
+/// Another player's stamp, seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sighting {
+    /// Whose.
+    pub entity: WorldEntityId,
+    /// The stamp.
+    pub sequence: u16,
+    /// When it was in the client's world.
+    pub seen: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    sequence: u16,
+    stamped: Instant,
+    echo: Option<(Instant, Instant)>,
+}
+
+/// Stamps on their way, and what has been measured.
+#[derive(Resource, Default)]
+pub struct Probes {
+    sequence: u16,
+    pending: Vec<Pending>,
+    samples: Vec<ProbeSample>,
+    sightings: Vec<Sighting>,
+    offset: OffsetEstimate,
+    epoch: Option<Instant>,
+}
+
+impl Probes {
+    /// The sequence number that inputs carry now.
+    pub(crate) fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
+    pub(crate) fn stamp(&mut self, now: Option<Instant>) {
+        let stamped = now.unwrap_or_else(Instant::now);
+        self.epoch.get_or_insert(stamped);
+        // 0 stands for nothing stamped.
+        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        if self.pending.len() >= PENDING_MAX {
+            self.pending.remove(0);
+        }
+        self.pending.push(Pending {
+            sequence: self.sequence,
+            stamped,
+            echo: None,
+        });
+    }
+
+    /// Takes what was measured of the own actions.
+    pub fn drain_samples(&mut self) -> Vec<ProbeSample> {
+        std::mem::take(&mut self.samples)
+    }
+
+    /// Takes what was seen of others' actions.
+    pub fn drain_sightings(&mut self) -> Vec<Sighting> {
+        std::mem::take(&mut self.sightings)
+    }
+
+    fn echo(&mut self, sequence: u16, arrived: Instant, now: Instant) {
+        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.sequence == sequence) {
+            pending.echo = Some((arrived, now));
+        }
+    }
+
+    /// Completes the samples whose echo is there, with their report if it is the one given.
+    fn complete(&mut self, reports: &[ProbeReport]) {
+        let Some(epoch) = self.epoch else { return };
+        let Self {
+            pending,
+            samples,
+            offset,
+            ..
+        } = self;
+        pending.retain(|pending| {
+            let Some((arrived, echoed)) = pending.echo else {
+                return true;
+            };
+            let report = reports.iter().find(|report| report.sequence == pending.sequence);
+            let terms = report.map(|report| offset.terms(report, epoch, pending.stamped, arrived, echoed));
+            if samples.len() < KEPT_MAX {
+                samples.push(ProbeSample {
+                    sequence: pending.sequence,
+                    stamped: pending.stamped,
+                    echoed,
+                    terms,
+                });
+            }
+            false
+        });
+    }
+}
+
+/// The offset between the gateway's clock and the client's: half the difference of the fastest ways up and down.
+#[derive(Clone, Copy, Debug, Default)]
+struct OffsetEstimate {
+    fastest_up_us: Option<i64>,
+    fastest_down_us: Option<i64>,
+}
+
+impl OffsetEstimate {
+    fn terms(
+        &mut self,
+        report: &ProbeReport,
+        epoch: Instant,
+        stamped: Instant,
+        arrived: Instant,
+        echoed: Instant,
+    ) -> ProbeTerms {
+        let own_us = |instant: Instant| instant.saturating_duration_since(epoch).as_micros() as i64;
+        let up_us = report.received_us as i64 - own_us(stamped);
+        let down_us = own_us(arrived) - report.sent_us as i64;
+        let fastest_up = self.fastest_up_us.map_or(up_us, |known| known.min(up_us));
+        let fastest_down = self.fastest_down_us.map_or(down_us, |known| known.min(down_us));
+        (self.fastest_up_us, self.fastest_down_us) = (Some(fastest_up), Some(fastest_down));
+        let offset_us = (fastest_up - fastest_down) / 2;
+        let micros = |us: i64| Duration::from_micros(u64::try_from(us).unwrap_or(0));
+        ProbeTerms {
+            uplink: micros(up_us - offset_us),
+            forward: Duration::from_micros(u64::from(report.forward_us)),
+            tick_wait: Duration::from_micros(u64::from(report.tick_wait_us)),
+            simulate: Duration::from_micros(u64::from(report.simulate_us)),
+            gateway: Duration::from_micros(u64::from(report.gateway_us)),
+            downlink: micros(down_us + offset_us),
+            apply: echoed.saturating_duration_since(arrived),
+        }
+    }
+}
+
+fn see_echoes(
+    echoes: Query<(Ref<ProbeEcho>, &Identity, Has<OwnPlayer>), Changed<ProbeEcho>>,
+    arrivals: Query<&Arrival, IsLink>,
+    manual: Option<Res<bevy::time::TimeUpdateStrategy>>,
+    real_time: Res<Time<Real>>,
+    mut probes: ResMut<Probes>,
+) {
+    if echoes.is_empty() {
+        return;
+    }
+    let now = now(manual.as_deref(), &real_time);
+    let arrived = arrivals.iter().next().map_or(now, |arrival| arrival.0);
+    for (echo, identity, own) in &echoes {
+        if own {
+            probes.echo(echo.sequence, arrived, now);
+        } else if !echo.is_added() && probes.sightings.len() < KEPT_MAX {
+            probes.sightings.push(Sighting {
+                entity: identity.entity,
+                sequence: echo.sequence,
+                seen: now,
+            });
+        }
+    }
+}
+
+/// The time at which the world shows something: now, or the time of the pass where time is virtual.
+fn now(strategy: Option<&bevy::time::TimeUpdateStrategy>, real_time: &Time<Real>) -> Instant {
+    match strategy {
+        Some(bevy::time::TimeUpdateStrategy::ManualInstant(instant)) => *instant,
+        Some(bevy::time::TimeUpdateStrategy::ManualDuration(_)) => real_time.last_update().unwrap_or_else(Instant::now),
+        _ => Instant::now(),
+    }
+}
+
+fn take_reports(mut receivers: Query<&mut MessageReceiver<ProbeReport>, With<Arrival>>, mut probes: ResMut<Probes>) {
+    let mut reports = Vec::new();
+    for mut receiver in &mut receivers {
+        reports.extend(receiver.receive());
+    }
+    if probes.pending.iter().any(|pending| pending.echo.is_some()) {
+        probes.complete(&reports);
+    }
+}

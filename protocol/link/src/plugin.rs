@@ -1,0 +1,210 @@
+//! Moves packets between a [`PacketIo`] and lightyear's links, and keeps strangers from costing an entity each.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bevy::app::{App, Plugin, PostUpdate, PreUpdate};
+use bevy::ecs::component::Component;
+use bevy::ecs::entity::Entity;
+use bevy::ecs::query::With;
+use bevy::ecs::resource::Resource;
+use bevy::ecs::schedule::IntoScheduleConfigs;
+use bevy::ecs::system::{Commands, Query, Res, ResMut};
+use bevy::platform::collections::HashMap;
+use bevy::time::{Real, Time};
+use lightyear::connection::client::Connected;
+use lightyear::prelude::{Link, LinkOf, LinkSystems, Linked, PeerAddr};
+
+use crate::{LinkCounters, PacketIo};
+
+/// Links of peers that have not authenticated yet; further ones wait for a place. Bounds what strangers can cost.
+pub const PENDING_LINKS_MAX: usize = 256;
+/// How long a peer may take to authenticate before its link is dropped.
+const PENDING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Datagrams taken in one pass; the rest is taken in the next, so a flood cannot hold up a tick.
+const PACKETS_PER_PASS_MAX: usize = 4_096;
+
+/// Bytes of a netcode connection request: prefix 1, version 13, protocol id 8, expiry 8, nonce 24, token 1,024.
+/// (netcode standard 1.02, section "Connection Request Packet".)
+const CONNECTION_REQUEST_BYTES: usize = 1_078;
+const CONNECTION_REQUEST_PREFIX: &[u8] = b"\0NETCODE 1.02\0";
+
+/// Whether a datagram from an unknown peer is a netcode connection request, by length and first bytes.
+pub fn is_connection_request(payload: &[u8]) -> bool {
+    payload.len() == CONNECTION_REQUEST_BYTES && payload.starts_with(CONNECTION_REQUEST_PREFIX)
+}
+
+/// When the newest packet of a link came in.
+#[derive(Component, Clone, Copy, Debug)]
+pub struct Arrival(pub Instant);
+
+#[derive(Component, Clone, Copy, Debug)]
+struct Pending {
+    since: Instant,
+}
+
+/// The packets of this app.
+#[derive(Resource)]
+pub struct LinkEndpoint {
+    io: Box<dyn PacketIo>,
+    links: HashMap<SocketAddr, Entity>,
+    server: Option<Entity>,
+    swept: Option<Instant>,
+}
+
+impl LinkEndpoint {
+    /// An endpoint whose known peers are those in `links`; a client's.
+    pub fn client(io: Box<dyn PacketIo>, server: SocketAddr, link: Entity) -> Self {
+        Self {
+            io,
+            links: HashMap::from_iter([(server, link)]),
+            server: None,
+            swept: None,
+        }
+    }
+
+    /// An endpoint that gives each peer that asks for a connection a link of `server`.
+    pub fn server(io: Box<dyn PacketIo>, server: Entity) -> Self {
+        Self {
+            io,
+            links: HashMap::default(),
+            server: Some(server),
+            swept: None,
+        }
+    }
+
+    /// The address it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.io.local_addr()
+    }
+
+    /// What has gone through.
+    pub fn counters(&self) -> LinkCounters {
+        self.io.counters().clone()
+    }
+
+    /// Replaces the packets' source, and the peer of a client.
+    pub fn reconnect(&mut self, server: SocketAddr, link: Entity) {
+        self.links = HashMap::from_iter([(server, link)]);
+    }
+}
+
+/// Receives in `LinkSystems::Receive` and sends in `LinkSystems::Send`. Idle until a [`LinkEndpoint`] is inserted.
+pub struct LinkPlugin;
+
+impl Plugin for LinkPlugin {
+    fn build(&self, app: &mut App) {
+        app.add_systems(PreUpdate, (sweep_pending, receive).chain().in_set(LinkSystems::Receive));
+        app.add_systems(PostUpdate, send.in_set(LinkSystems::Send));
+    }
+}
+
+fn now(time: &Time<Real>) -> Instant {
+    time.last_update().unwrap_or_else(Instant::now)
+}
+
+fn receive(
+    endpoint: Option<ResMut<LinkEndpoint>>,
+    time: Res<Time<Real>>,
+    mut links: Query<(&mut Link, &mut Arrival)>,
+    pending: Query<(), With<Pending>>,
+    mut commands: Commands,
+) {
+    let Some(mut endpoint) = endpoint else { return };
+    let endpoint = &mut *endpoint;
+    let mut pending_count: Option<usize> = None;
+    let now = now(&time);
+    for _ in 0..PACKETS_PER_PASS_MAX {
+        let Some(packet) = endpoint.io.try_receive(now) else {
+            return;
+        };
+        if let Some(entity) = endpoint.links.get(&packet.peer)
+            && let Ok((mut link, mut arrival)) = links.get_mut(*entity)
+        {
+            arrival.0 = packet.arrived;
+            link.recv.push_raw(packet.payload);
+            continue;
+        }
+        let Some(server) = endpoint.server else {
+            endpoint.io.counters().dropped("stranger");
+            continue;
+        };
+        let count = pending_count.get_or_insert_with(|| pending.iter().count());
+        if !is_connection_request(&packet.payload) || *count >= PENDING_LINKS_MAX {
+            endpoint.io.counters().dropped("stranger");
+            continue;
+        }
+        *count += 1;
+        let mut link = Link::default();
+        link.recv.push_raw(packet.payload);
+        let arrival = Arrival(packet.arrived);
+        let bundle = (
+            LinkOf { server },
+            link,
+            Linked,
+            PeerAddr(packet.peer),
+            arrival,
+            Pending { since: now },
+        );
+        let entity = commands.spawn(bundle).id();
+        endpoint.links.insert(packet.peer, entity);
+    }
+}
+
+/// Ends links that never authenticated, and forgets peers whose link is gone. Once a second.
+fn sweep_pending(
+    endpoint: Option<ResMut<LinkEndpoint>>,
+    time: Res<Time<Real>>,
+    links: Query<(Entity, Option<&Pending>, bevy::ecs::query::Has<Connected>), With<Link>>,
+    mut commands: Commands,
+) {
+    let Some(mut endpoint) = endpoint.filter(|endpoint| endpoint.server.is_some()) else {
+        return;
+    };
+    let now = now(&time);
+    if endpoint
+        .swept
+        .is_some_and(|swept| now.saturating_duration_since(swept) < Duration::from_secs(1))
+    {
+        return;
+    }
+    endpoint.swept = Some(now);
+    for (entity, pending, connected) in &links {
+        let Some(pending) = pending else { continue };
+        if connected {
+            commands.entity(entity).remove::<Pending>();
+        } else if now.saturating_duration_since(pending.since) > PENDING_TIMEOUT {
+            commands.entity(entity).despawn();
+        }
+    }
+    endpoint.links.retain(|_, entity| links.contains(*entity));
+}
+
+fn send(endpoint: Option<ResMut<LinkEndpoint>>, time: Res<Time<Real>>, mut links: Query<(&mut Link, &PeerAddr)>) {
+    let Some(mut endpoint) = endpoint else { return };
+    let now = now(&time);
+    for (mut link, peer) in &mut links {
+        if link.send.len() == 0 {
+            continue;
+        }
+        for payload in link.send.drain() {
+            endpoint.io.send(peer.0, &payload, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_request_opens_a_link() {
+        let mut request = vec![0; CONNECTION_REQUEST_BYTES];
+        request[..14].copy_from_slice(CONNECTION_REQUEST_PREFIX);
+        assert!(is_connection_request(&request));
+        assert!(!is_connection_request(&request[..1_077]));
+        request[0] = 1;
+        assert!(!is_connection_request(&request));
+        assert!(!is_connection_request(&[]));
+    }
+}

@@ -1,0 +1,160 @@
+//! What a client and the role `auth` say to each other over HTTP, and what a connect token tells the gateway.
+//!
+//! `POST /v1/session` takes a [`SessionRequest`] and answers with a [`SessionResponse`]; every error of that listener is an
+//! [`ErrorBody`]. The token's user data carries a [`TokenUserData`] from `auth` to the gateway, sealed from the client.
+//!
+//! This crate never holds a private key, makes no token and does no I/O.
+
+mod name;
+mod user_data;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use name::{NAME_BYTES_MAX, NAME_CHARS_MAX, NameError, validate_name};
+pub use user_data::{TokenUserData, USER_DATA_BYTES, USER_DATA_VERSION, UserDataError};
+
+/// The version of everything a client and the servers exchange. A client with another one is refused at `POST /v1/session`.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The netcode protocol id of [`PROTOCOL_VERSION`]: both ends of a connection must name the same one.
+pub const NETCODE_PROTOCOL_ID: u64 = netcode_protocol_id(PROTOCOL_VERSION);
+
+/// Bytes of a netcode 1.02 connect token, before it is written in base64.
+pub const CONNECT_TOKEN_BYTES: usize = 2048;
+
+/// Path of the session endpoint.
+pub const SESSION_PATH: &str = "/v1/session";
+
+/// Path of the world document.
+pub const WORLD_PATH: &str = "/v1/world";
+
+/// Derives the netcode protocol id of a protocol version: the eight letters `MERIDIAN`, the version folded into the low half.
+#[must_use]
+pub const fn netcode_protocol_id(protocol_version: u32) -> u64 {
+    // `as` widens a u32, and a const fn has no `u64::from`.
+    u64::from_be_bytes(*b"MERIDIAN") ^ (protocol_version as u64)
+}
+
+/// Hash of a document such as the one at [`WORLD_PATH`], over its bytes as served: 16 hexadecimal digits of FNV-1a (64 bits). It tells
+/// accidents apart; nothing secret depends on it.
+#[must_use]
+pub fn document_hash(document: &str) -> String {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(PRIME);
+    format!("{:016x}", document.bytes().fold(OFFSET_BASIS, fold))
+}
+
+/// Body of `POST /v1/session`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRequest {
+    /// The name the player wants to be seen with. The server trims it; see [`validate_name`].
+    pub name: String,
+    /// The client's [`PROTOCOL_VERSION`].
+    pub protocol_version: u32,
+}
+
+/// Answer of `POST /v1/session`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionResponse {
+    /// The player: stays the same for as long as the session is known.
+    pub player_id: u64,
+    /// The netcode client id: fresh for each token, never zero.
+    pub client_id: u64,
+    /// The name as accepted, trimmed.
+    pub name: String,
+    /// The connect token of [`CONNECT_TOKEN_BYTES`], in base64 (RFC 4648 section 4, padded). Holds the connection's keys: a
+    /// secret of this client.
+    pub token: String,
+    /// The gateway to connect to, `ip:port`, UDP.
+    pub gateway: String,
+    /// When the token stops being accepted, in seconds since the Unix epoch.
+    pub expires_at_unix_s: u64,
+    /// The server's [`PROTOCOL_VERSION`].
+    pub protocol_version: u32,
+    /// [`document_hash`] of what [`WORLD_PATH`] serves: a client that has that document need not fetch it again.
+    pub world_hash: String,
+}
+
+impl fmt::Debug for SessionResponse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SessionResponse")
+            .field("player_id", &self.player_id)
+            .field("client_id", &self.client_id)
+            .field("name", &self.name)
+            .field("token", &"<redacted>")
+            .field("gateway", &self.gateway)
+            .field("expires_at_unix_s", &self.expires_at_unix_s)
+            .field("protocol_version", &self.protocol_version)
+            .field("world_hash", &self.world_hash)
+            .finish()
+    }
+}
+
+/// Body of every answer that is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What programs match on: one of [`error_code`].
+    pub code: String,
+    /// What people read.
+    pub message: String,
+}
+
+/// The values of [`ErrorBody::code`].
+pub mod error_code {
+    /// 400: the body is not the JSON that was expected.
+    pub const BAD_REQUEST: &str = "bad_request";
+    /// 400: the name is empty, too long or holds control characters.
+    pub const BAD_NAME: &str = "bad_name";
+    /// 404: no such path.
+    pub const NOT_FOUND: &str = "not_found";
+    /// 405: the path exists, but not with this method.
+    pub const METHOD_NOT_ALLOWED: &str = "method_not_allowed";
+    /// 413: the body is larger than the endpoint takes.
+    pub const TOO_LARGE: &str = "too_large";
+    /// 426: client and server speak different protocol versions.
+    pub const PROTOCOL_VERSION: &str = "protocol_version";
+    /// 429: too many requests from this address; `Retry-After` says when to come back.
+    pub const RATE_LIMITED: &str = "rate_limited";
+    /// 503: no gateway takes players now.
+    pub const NO_GATEWAY: &str = "no_gateway";
+    /// 500: the server's fault; its log says more.
+    pub const INTERNAL: &str = "internal";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_protocol_version_has_its_own_netcode_id() {
+        assert_ne!(netcode_protocol_id(1), netcode_protocol_id(2));
+        assert_eq!(NETCODE_PROTOCOL_ID >> 32, u64::from(u32::from_be_bytes(*b"MERI")));
+    }
+
+    /// The value is from the test vectors of the function's authors.
+    #[test]
+    fn a_document_is_hashed_with_fnv_1a() {
+        assert_eq!(document_hash("foobar"), "85944171f73967e8");
+    }
+
+    #[test]
+    fn a_response_shows_no_token_in_debug() {
+        let response = SessionResponse {
+            player_id: 1,
+            client_id: 2,
+            name: "ada".to_owned(),
+            token: "c2VjcmV0".to_owned(),
+            gateway: "127.0.0.1:7700".to_owned(),
+            expires_at_unix_s: 3,
+            protocol_version: PROTOCOL_VERSION,
+            world_hash: "00".to_owned(),
+        };
+        assert!(!format!("{response:?}").contains("c2VjcmV0"));
+        let json = serde_json::to_string(&response).unwrap();
+        assert_eq!(serde_json::from_str::<SessionResponse>(&json).unwrap(), response);
+    }
+}

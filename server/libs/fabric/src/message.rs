@@ -1,0 +1,156 @@
+//! What zones and gateways tell each other.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
+
+/// Ticks of input that one batch may carry: what a client repeats, and what a switch of zones may bring along.
+pub const INPUTS_PER_BATCH_MAX: usize = 64;
+
+/// A player's input for one tick, packed by the game (see `Move::pack`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimedInput {
+    /// The tick it is for.
+    pub tick: Tick,
+    /// The input.
+    pub packed: u64,
+}
+
+/// Inputs of one player's entity, forwarded the moment they came in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputBatch {
+    /// The entity they are for.
+    pub entity: WorldEntityId,
+    /// At most [`INPUTS_PER_BATCH_MAX`] inputs, oldest first.
+    pub inputs: Vec<TimedInput>,
+    /// When the packet came in at the gateway's socket.
+    pub received: Instant,
+    /// When the gateway queued it for the zone.
+    pub forwarded: Instant,
+}
+
+/// From a gateway to a zone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GatewayMessage {
+    /// Send a whole snapshot next, then changes: the gateway is new, or lost one.
+    Resync,
+    /// Make an entity for a player, unless it has one.
+    Join {
+        /// The player.
+        player: PlayerId,
+        /// What others call it.
+        name: String,
+    },
+    /// The player is gone; take its entity out of the world.
+    Leave {
+        /// The player.
+        player: PlayerId,
+    },
+    /// Inputs. Lost ones are repeated by the next batch.
+    Inputs(InputBatch),
+    /// An action beyond moving.
+    Action {
+        /// The acting entity.
+        entity: WorldEntityId,
+        /// Which action.
+        kind: u16,
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
+}
+
+/// One entity in a snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntitySnapshot {
+    /// The entity.
+    pub entity: WorldEntityId,
+    /// How many owners it has had; a gateway ignores what is older than it knows.
+    pub epoch: EntityEpoch,
+    /// Whether the bytes hold every component, so that the entity may be made from them.
+    pub whole: bool,
+    /// Its components in [`Snapshot::bytes`].
+    pub range: std::ops::Range<u32>,
+}
+
+/// Where the time of a probed action went in the zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeTiming {
+    /// The acting entity.
+    pub entity: WorldEntityId,
+    /// The stamp.
+    pub sequence: u16,
+    /// When the gateway's socket had the input.
+    pub received: Instant,
+    /// When the gateway queued it.
+    pub forwarded: Instant,
+    /// When the tick that applied it began.
+    pub applied: Instant,
+}
+
+/// What changed in a zone in one tick.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The zone.
+    pub zone: ZoneId,
+    /// Which instance of it.
+    pub lease: LeaseEpoch,
+    /// The tick that it is the state after.
+    pub tick: Tick,
+    /// Whether every entity of the zone is in it, whole.
+    pub whole: bool,
+    /// The entities that changed.
+    pub entities: Vec<EntitySnapshot>,
+    /// Their components, as the game's registry encodes them.
+    pub bytes: Vec<u8>,
+    /// Probed actions that the tick applied.
+    pub probes: Vec<ProbeTiming>,
+    /// When the tick began.
+    pub began: Instant,
+    /// When the snapshot was complete.
+    pub finished: Instant,
+}
+
+impl Snapshot {
+    /// The component bytes of one of its entities.
+    pub fn bytes_of(&self, entity: &EntitySnapshot) -> &[u8] {
+        self.bytes
+            .get(entity.range.start as usize..entity.range.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// From a zone to a gateway.
+#[derive(Clone, Debug)]
+pub enum ZoneMessage {
+    /// A tick's changes. A lost one is followed by a whole one.
+    Snapshot(Arc<Snapshot>),
+    /// An entity left the world. Never undoes a higher epoch.
+    Left {
+        /// The entity.
+        entity: WorldEntityId,
+        /// The epoch under which it left.
+        epoch: EntityEpoch,
+    },
+    /// A player cannot be let in.
+    JoinRefused {
+        /// The player.
+        player: PlayerId,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl ZoneMessage {
+    /// Whether losing it is made good by a later message.
+    pub fn is_droppable(&self) -> bool {
+        matches!(self, Self::Snapshot(_))
+    }
+}
+
+impl GatewayMessage {
+    /// Whether losing it is made good by a later message.
+    pub fn is_droppable(&self) -> bool {
+        matches!(self, Self::Inputs(_))
+    }
+}

@@ -1,0 +1,20 @@
+//! Names of the metrics this crate records.
+
+/// How long a tick took, from the first snapshot applied to the last packet sent, in seconds.
+pub const GATEWAY_TICK_SECONDS: &str = "meridian_gateway_tick_seconds";
+/// How long a receive pass between ticks took, in seconds.
+pub const GATEWAY_RECEIVE_SECONDS: &str = "meridian_gateway_receive_seconds";
+/// Ticks replicated.
+pub const GATEWAY_TICKS: &str = "meridian_gateway_ticks_total";
+/// Ticks replicated without all zones' snapshots.
+pub const GATEWAY_TICKS_INCOMPLETE: &str = "meridian_gateway_ticks_incomplete_total";
+/// Clients connected.
+pub const GATEWAY_CLIENTS: &str = "meridian_gateway_clients";
+/// Entities mirrored.
+pub const GATEWAY_ENTITIES: &str = "meridian_gateway_entities";
+/// Inputs that were not forwarded, by `reason`.
+pub const INPUTS_REFUSED: &str = "meridian_gateway_inputs_refused_total";
+/// Connections refused after authentication, by `reason`.
+pub const SESSIONS_REFUSED: &str = "meridian_gateway_sessions_refused_total";
+/// Snapshot entries that were ignored, by `reason`.
+pub const MIRROR_IGNORED: &str = "meridian_gateway_mirror_ignored_total";

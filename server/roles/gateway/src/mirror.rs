@@ -1,0 +1,183 @@
+//! The mirror of the zones' entities: what they publish, on entities that lightyear replicates.
+
+use bevy::app::App;
+use bevy::ecs::component::Component;
+use bevy::ecs::entity::Entity;
+use bevy::ecs::resource::Resource;
+use bevy::ecs::world::World;
+use bevy::platform::collections::HashMap;
+use lightyear::prelude::{ControlledBy, Lifetime, MessageSender, NetworkTarget, Replicate};
+use meridian_fabric::{EntitySnapshot, GatewayMessage, ProbeTiming, Snapshot};
+use meridian_game::{Identity, Welcome, WelcomeChannel, WorldComponents};
+use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, WorldEntityId};
+
+use crate::gateway::Zones;
+use crate::interest;
+use crate::metric_definitions::{GATEWAY_ENTITIES, MIRROR_IGNORED};
+use crate::sessions::Sessions;
+
+pub(crate) fn plugin(app: &mut App) {
+    app.init_resource::<Mirror>();
+    app.init_resource::<PendingProbes>();
+}
+
+/// The mirrored entities, by their id in the world.
+#[derive(Resource, Default)]
+pub(crate) struct Mirror {
+    entities: HashMap<WorldEntityId, Entity>,
+    leases: HashMap<u16, LeaseEpoch>,
+}
+
+/// How many owners the entity has had, as far as the gateway was told.
+#[derive(Component, Clone, Copy, Debug)]
+struct MirroredEpoch(EntityEpoch);
+
+/// Probed actions whose echo is about to be replicated.
+#[derive(Resource, Default)]
+pub(crate) struct PendingProbes {
+    pub(crate) probes: Vec<(Entity, ProbeTiming, std::time::Instant)>,
+}
+
+/// Writes a snapshot onto the mirror.
+pub(crate) fn apply(world: &mut World, zone: usize, snapshot: &Snapshot) {
+    let known = world
+        .resource_mut::<Mirror>()
+        .leases
+        .entry(snapshot.zone.0)
+        .or_default()
+        .0;
+    if snapshot.lease.0 < known {
+        ignore("stale_lease");
+        return;
+    }
+    world
+        .resource_mut::<Mirror>()
+        .leases
+        .insert(snapshot.zone.0, snapshot.lease);
+    let mut lost = false;
+    for entry in &snapshot.entities {
+        lost |= apply_entity(world, snapshot, entry).is_err();
+    }
+    if lost && let Some(end) = world.resource::<Zones>().ends.get(zone) {
+        // Changes of an entity that was never seen whole: a snapshot was lost on the way.
+        let _ = end.send(GatewayMessage::Resync);
+    }
+    for probe in &snapshot.probes {
+        let entity = world.resource::<Mirror>().entities.get(&probe.entity).copied();
+        let owner = entity
+            .and_then(|entity| world.get::<ControlledBy>(entity))
+            .map(|controlled| controlled.owner);
+        if let Some(link) = owner {
+            world
+                .resource_mut::<PendingProbes>()
+                .probes
+                .push((link, *probe, snapshot.finished));
+        }
+    }
+    let count = world.resource::<Mirror>().entities.len();
+    metrics::gauge!(GATEWAY_ENTITIES).set(count as f64);
+}
+
+/// The entity was never seen whole.
+struct Unknown;
+
+fn apply_entity(world: &mut World, snapshot: &Snapshot, entry: &EntitySnapshot) -> Result<(), Unknown> {
+    let known = world.resource::<Mirror>().entities.get(&entry.entity).copied();
+    let entity = match known {
+        Some(entity) => entity,
+        None if entry.whole => world.spawn_empty().id(),
+        None => return Err(Unknown),
+    };
+    let bytes = snapshot.bytes_of(entry);
+    let applied = world.resource_scope(|world, components: bevy::ecs::change_detection::Mut<WorldComponents>| {
+        let Ok(mut entity) = world.get_entity_mut(entity) else {
+            return Ok(false);
+        };
+        if entity.get::<MirroredEpoch>().is_some_and(|epoch| epoch.0 > entry.epoch) {
+            return Ok(false);
+        }
+        components.apply(&mut entity, bytes)?;
+        entity.insert(MirroredEpoch(entry.epoch));
+        if known.is_none() {
+            components.set_owner(&mut entity, Entity::PLACEHOLDER);
+        }
+        Ok::<bool, meridian_game::WireError>(true)
+    });
+    match applied {
+        Ok(true) => {}
+        Ok(false) => ignore("stale_epoch"),
+        Err(error) => {
+            tracing::warn!(entity = %entry.entity, %error, "snapshot entry not understood");
+            ignore("malformed");
+        }
+    }
+    if known.is_none() {
+        world.resource_mut::<Mirror>().entities.insert(entry.entity, entity);
+        world
+            .entity_mut(entity)
+            .insert(Replicate::to_clients(NetworkTarget::All));
+        interest::hide_new(world, entity);
+    }
+    if entry.whole {
+        give_to_owner(world, entity);
+    }
+    Ok(())
+}
+
+/// Connects a player's entity with the link of that player, and welcomes the client.
+fn give_to_owner(world: &mut World, entity: Entity) {
+    let Some(identity) = world.get::<Identity>(entity).copied() else {
+        return;
+    };
+    let Some(player) = identity.player else { return };
+    let Some(link) = world.resource::<Sessions>().links.get(&player).copied() else {
+        return;
+    };
+    if world
+        .get::<ControlledBy>(entity)
+        .is_some_and(|controlled| controlled.owner == link)
+    {
+        return;
+    }
+    world.resource_scope(|world, components: bevy::ecs::change_detection::Mut<WorldComponents>| {
+        let mut entity = world.entity_mut(entity);
+        components.set_owner(&mut entity, link);
+        entity.insert(ControlledBy {
+            owner: link,
+            lifetime: Lifetime::Persistent,
+        });
+    });
+    interest::show_own(world, entity, link);
+    welcome(world, link, player, identity.entity);
+}
+
+fn welcome(world: &mut World, link: Entity, player: PlayerId, entity: WorldEntityId) {
+    let zones = world.resource::<Zones>();
+    let welcome = Welcome {
+        base_tick: zones.base,
+        tick_rate: zones.clock.rate(),
+        player,
+        entity,
+    };
+    if let Some(mut sender) = world.get_mut::<MessageSender<Welcome>>(link) {
+        sender.send::<WelcomeChannel>(welcome);
+    }
+}
+
+/// Takes an entity that left the world out of the mirror, unless it is known under a higher epoch.
+pub(crate) fn remove(world: &mut World, id: WorldEntityId, epoch: EntityEpoch) {
+    let Some(entity) = world.resource::<Mirror>().entities.get(&id).copied() else {
+        return;
+    };
+    if world.get::<MirroredEpoch>(entity).is_some_and(|known| known.0 > epoch) {
+        ignore("stale_leave");
+        return;
+    }
+    world.resource_mut::<Mirror>().entities.remove(&id);
+    interest::forget(world, entity);
+    world.despawn(entity);
+}
+
+fn ignore(reason: &'static str) {
+    metrics::counter!(MIRROR_IGNORED, "reason" => reason).increment(1);
+}

@@ -1,0 +1,277 @@
+//! One player's inputs, keyed by tick: what is early waits, what is late is counted, what is missing is repeated.
+
+use std::time::{Duration, Instant};
+
+use meridian_fabric::{InputBatch, TimedInput};
+use meridian_game::{Move, OwnerState, PlayerInput};
+use meridian_ids::{Tick, TickClock};
+
+use crate::metric_definitions::{INPUT_SLACK_SECONDS, INPUTS};
+
+/// How far ahead of the next tick an input may be, in ticks: a second at 60 Hz, as lightyear's own bound.
+pub const INPUT_LOOKAHEAD_TICKS: u64 = 64;
+/// After this long from a player's first input its inputs count as steady.
+const SETTLING: Duration = Duration::from_secs(1);
+/// Ticks without an input after which a walk is no longer repeated: a peer that vanished stops.
+const REPEAT_TICKS_MAX: u32 = 30;
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    tick: Tick,
+    input: Move,
+    received: Instant,
+    forwarded: Instant,
+}
+
+/// A stamped action that was applied for the first time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AppliedProbe {
+    /// The stamp.
+    pub sequence: u16,
+    /// When the gateway's socket had it.
+    pub received: Instant,
+    /// When the gateway queued it.
+    pub forwarded: Instant,
+}
+
+/// The inputs of one player.
+#[derive(Debug)]
+pub struct InputRing {
+    slots: [Option<Waiting>; INPUT_LOOKAHEAD_TICKS as usize],
+    /// Bit n: the input of tick `next - 1 - n` was applied, or was counted as late.
+    done: u64,
+    next: Tick,
+    last: Move,
+    missing_in_a_row: u32,
+    steady_from: Option<Tick>,
+    late_slack_ms: Option<f32>,
+}
+
+impl InputRing {
+    /// A ring whose first tick to be simulated is `next`.
+    pub fn new(next: Tick) -> Self {
+        Self {
+            slots: [None; INPUT_LOOKAHEAD_TICKS as usize],
+            done: u64::MAX,
+            next,
+            last: Move::default(),
+            missing_in_a_row: 0,
+            steady_from: None,
+            late_slack_ms: None,
+        }
+    }
+
+    /// Takes in a batch at `now`. What is there already is ignored: clients repeat their last inputs.
+    pub fn insert(&mut self, batch: &InputBatch, clock: &TickClock, now: Instant) {
+        for TimedInput { tick, packed } in &batch.inputs {
+            let (input, _) = Move::unpack(*packed).sanitise();
+            if *tick < self.next {
+                self.late(*tick, clock, now);
+                continue;
+            }
+            if tick.since(self.next) >= INPUT_LOOKAHEAD_TICKS as i64 {
+                metrics::counter!(INPUTS, "outcome" => "early", "phase" => self.phase()).increment(1);
+                self.late_slack_ms = Some(slack_ms(clock.due(*tick), batch.forwarded));
+                continue;
+            }
+            let slot = &mut self.slots[(tick.0 % INPUT_LOOKAHEAD_TICKS) as usize];
+            if slot.is_none_or(|waiting| waiting.tick != *tick) {
+                *slot = Some(Waiting {
+                    tick: *tick,
+                    input,
+                    received: batch.received,
+                    forwarded: batch.forwarded,
+                });
+            }
+            if self.steady_from.is_none() {
+                let ticks = SETTLING.as_secs() * u64::from(clock.rate().hz());
+                self.steady_from = Some(self.next + ticks);
+            }
+        }
+    }
+
+    /// Counts an input whose tick has passed, once.
+    fn late(&mut self, tick: Tick, clock: &TickClock, now: Instant) {
+        let back = self.next.0 - 1 - tick.0;
+        if back >= 64 || self.done & (1 << back) != 0 {
+            return;
+        }
+        self.done |= 1 << back;
+        metrics::counter!(INPUTS, "outcome" => "late", "phase" => self.phase()).increment(1);
+        let slack = slack_ms(clock.due(tick), now);
+        self.late_slack_ms = Some(self.late_slack_ms.map_or(slack, |known| known.min(slack)));
+    }
+
+    fn phase(&self) -> &'static str {
+        match self.steady_from {
+            Some(from) if self.next >= from => "steady",
+            _ => "settling",
+        }
+    }
+
+    /// The input for `tick`, which begins at `began`; ticks must be taken in order.
+    pub fn take(&mut self, tick: Tick, began: Instant) -> (PlayerInput, Option<AppliedProbe>) {
+        let skipped = tick.0.saturating_sub(self.next.0);
+        self.done = self
+            .done
+            .checked_shl(u32::try_from(skipped + 1).unwrap_or(64))
+            .unwrap_or(0);
+        self.next = tick.next();
+        let slot = &mut self.slots[(tick.0 % INPUT_LOOKAHEAD_TICKS) as usize];
+        let Some(waiting) = slot.take_if(|waiting| waiting.tick == tick) else {
+            return (self.repeat(), None);
+        };
+        self.done |= 1;
+        self.missing_in_a_row = 0;
+        metrics::counter!(INPUTS, "outcome" => "applied", "phase" => self.phase()).increment(1);
+        let slack = slack_ms(began, waiting.forwarded);
+        metrics::histogram!(INPUT_SLACK_SECONDS).record(f64::from(slack) / 1e3);
+        let probe = (waiting.input.sequence != self.last.sequence).then_some(AppliedProbe {
+            sequence: waiting.input.sequence,
+            received: waiting.received,
+            forwarded: waiting.forwarded,
+        });
+        self.last = waiting.input;
+        // A late one says more than an early one: it is told first.
+        let told = self.late_slack_ms.take().unwrap_or(slack);
+        (
+            PlayerInput {
+                input: waiting.input,
+                applied: true,
+                slack: OwnerState::slack_from_ms(told),
+            },
+            probe,
+        )
+    }
+
+    /// The walk goes on without its jump, until the peer has been silent for too long.
+    fn repeat(&mut self) -> PlayerInput {
+        if self.steady_from.is_some() {
+            metrics::counter!(INPUTS, "outcome" => "missing", "phase" => self.phase()).increment(1);
+        } else {
+            // Before its first input a player is nobody's fault.
+            self.done |= 1;
+        }
+        self.missing_in_a_row += 1;
+        self.last = if self.missing_in_a_row > REPEAT_TICKS_MAX {
+            Move::default().with_sequence(self.last.sequence)
+        } else {
+            self.last.repeated()
+        };
+        let slack = self.late_slack_ms.take().map_or(0, OwnerState::slack_from_ms);
+        PlayerInput {
+            input: self.last,
+            applied: false,
+            slack,
+        }
+    }
+}
+
+/// How much earlier than `use_at` something came, in milliseconds; negative for later.
+fn slack_ms(use_at: Instant, came: Instant) -> f32 {
+    match use_at.checked_duration_since(came) {
+        Some(early) => early.as_secs_f32() * 1e3,
+        None => -came.duration_since(use_at).as_secs_f32() * 1e3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bevy::math::Vec2;
+    use meridian_ids::{TickRate, WorldEntityId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Tick = Tick(1 << 40);
+
+    fn clock() -> TickClock {
+        TickClock::new(Instant::now(), START, TickRate::default())
+    }
+
+    fn walk(sequence: u16) -> Move {
+        Move::new(Vec2::X, 0.0, true).0.with_sequence(sequence)
+    }
+
+    fn batch(at: Instant, ticks: impl IntoIterator<Item = u64>) -> InputBatch {
+        let inputs = ticks
+            .into_iter()
+            .map(|tick| TimedInput {
+                tick: START + tick,
+                packed: walk(tick as u16).pack(),
+            })
+            .collect();
+        InputBatch {
+            entity: WorldEntityId(1),
+            inputs,
+            received: at,
+            forwarded: at,
+        }
+    }
+
+    #[test]
+    fn an_input_is_applied_in_its_tick_with_its_slack() {
+        let (clock, mut ring) = (clock(), InputRing::new(START));
+        let early = clock.due(START + 3) - Duration::from_millis(8);
+        ring.insert(&batch(early, [3]), &clock, early);
+        for tick in 0..3 {
+            assert!(!ring.take(START + tick, clock.due(START + tick)).0.applied);
+        }
+        let (input, probe) = ring.take(START + 3, clock.due(START + 3));
+        assert_eq!((input.input, input.applied), (walk(3), true));
+        assert_eq!(input.slack, OwnerState::slack_from_ms(8.0));
+        assert_eq!(probe.map(|probe| probe.sequence), Some(3));
+    }
+
+    #[test]
+    fn a_missing_input_repeats_the_walk_but_never_the_jump_and_ends_for_who_vanished() {
+        let (clock, mut ring) = (clock(), InputRing::new(START));
+        ring.insert(&batch(clock.due(START), [0]), &clock, clock.due(START));
+        assert!(ring.take(START, clock.due(START)).0.input.jump());
+        for tick in 1..=u64::from(REPEAT_TICKS_MAX) {
+            let (repeated, probe) = ring.take(START + tick, clock.due(START + tick));
+            assert!(!repeated.input.jump() && !repeated.applied && probe.is_none());
+            assert_eq!(repeated.input.direction(), walk(0).direction());
+        }
+        let (stopped, _) = ring.take(START + 31, clock.due(START + 31));
+        assert_eq!(stopped.input.direction(), Vec2::ZERO);
+    }
+
+    #[test]
+    fn a_late_input_is_told_with_the_next_one_as_negative_slack() {
+        let (clock, mut ring) = (clock(), InputRing::new(START));
+        ring.insert(&batch(clock.due(START), [0]), &clock, clock.due(START));
+        ring.take(START, clock.due(START));
+        ring.take(START + 1, clock.due(START + 1));
+        let now = clock.due(START + 1) + Duration::from_millis(5);
+        ring.insert(&batch(now, [0, 1, 2]), &clock, now);
+        let (input, _) = ring.take(START + 2, clock.due(START + 2));
+        assert!(input.applied);
+        assert_eq!(input.slack, OwnerState::slack_from_ms(-5.0));
+        // Told once; a repetition of the same late input is no second one.
+        ring.insert(&batch(now, [1, 3]), &clock, now);
+        let (input, _) = ring.take(START + 3, clock.due(START + 3));
+        assert!(input.slack > 0);
+    }
+
+    proptest! {
+        #[test]
+        fn each_tick_applies_at_most_its_own_input(
+            batches in proptest::collection::vec((0u64..80, proptest::collection::vec(0u64..200, 0..12)), 0..40)
+        ) {
+            let (clock, mut ring) = (clock(), InputRing::new(START));
+            let mut next = 0;
+            for (advance, ticks) in batches {
+                let now = clock.due(START + next);
+                ring.insert(&batch(now, ticks), &clock, now);
+                for _ in 0..advance {
+                    let (input, _) = ring.take(START + next, clock.due(START + next));
+                    if input.applied {
+                        prop_assert_eq!(input.input, walk(next as u16));
+                    }
+                    next += 1;
+                }
+            }
+        }
+    }
+}

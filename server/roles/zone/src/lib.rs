@@ -1,0 +1,14 @@
+//! The zone role: simulates the entities it owns at the world's tick, and tells gateways what changed.
+//!
+//! [`Zone`] is the simulation, stepped tick by tick with time as an argument; [`run`] steps it on the clock of a thread.
+//! A tick never waits for anything: inputs that are not there are repeated, messages that do not fit are counted.
+
+mod input_ring;
+mod metric_definitions;
+mod run;
+mod snapshot;
+mod zone;
+
+pub use input_ring::{INPUT_LOOKAHEAD_TICKS, InputRing};
+pub use run::{CATCH_UP_TICKS_MAX, run};
+pub use zone::{GameFn, PLAYERS_MAX, Zone, ZoneConfig};

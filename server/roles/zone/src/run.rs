@@ -1,0 +1,56 @@
+//! A zone on the clock of its own thread.
+
+use std::time::{Duration, Instant};
+
+use meridian_ids::TickClock;
+
+use crate::Zone;
+use crate::metric_definitions::{ZONE_TICK_OVERRUNS, ZONE_TICK_SECONDS, ZONE_TICKS, ZONE_TICKS_SKIPPED};
+
+/// Ticks simulated in a row to catch up after a stall; what is missing beyond them is skipped, counted and logged.
+pub const CATCH_UP_TICKS_MAX: u64 = 8;
+/// The longest that the thread sleeps at once, so that a stop is seen.
+const SLEEP_MAX: Duration = Duration::from_millis(50);
+
+/// Steps `zone` when its ticks are due, until `stopped` says so. `after_tick` is told the duration of each.
+pub fn run(
+    mut zone: Zone,
+    clock: TickClock,
+    label: &str,
+    stopped: impl Fn() -> bool,
+    mut after_tick: impl FnMut(Duration),
+) {
+    let label = label.to_owned();
+    let tick_seconds = metrics::histogram!(ZONE_TICK_SECONDS, "zone" => label.clone());
+    let ticks = metrics::counter!(ZONE_TICKS, "zone" => label.clone());
+    let overruns = metrics::counter!(ZONE_TICK_OVERRUNS, "zone" => label.clone());
+    let skipped = metrics::counter!(ZONE_TICKS_SKIPPED, "zone" => label.clone());
+    // Zero is a figure too: dashboards and bars read them before the first overrun.
+    overruns.increment(0);
+    skipped.increment(0);
+    while !stopped() {
+        let next = zone.next_tick();
+        let now = Instant::now();
+        let due = clock.due(next);
+        if now < due {
+            std::thread::sleep((due - now).min(SLEEP_MAX));
+            continue;
+        }
+        let behind = u64::try_from(clock.tick_at(now).since(next)).unwrap_or(0);
+        if behind > CATCH_UP_TICKS_MAX {
+            let resume = clock.tick_at(now);
+            tracing::warn!(zone = label, ticks = behind, from = %next, to = %resume, "ticks skipped after a stall");
+            skipped.increment(behind);
+            zone.skip_to(resume);
+            continue;
+        }
+        zone.step(now, Instant::now);
+        let ended = Instant::now();
+        ticks.increment(1);
+        tick_seconds.record((ended - now).as_secs_f64());
+        if ended > clock.due(next.next()) {
+            overruns.increment(1);
+        }
+        after_tick(ended - now);
+    }
+}

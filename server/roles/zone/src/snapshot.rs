@@ -1,0 +1,114 @@
+//! Builds a tick's snapshot: what changed for gateways that follow, everything for those that start anew.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bevy::ecs::change_detection::Tick as ChangeTick;
+use bevy::ecs::query::{QueryState, With};
+use bevy::ecs::world::{EntityRef, World};
+use meridian_fabric::{EntitySnapshot, ProbeTiming, Snapshot};
+use meridian_game::component::Selection;
+use meridian_game::{Identity, WorldComponents};
+use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, ZoneId};
+
+pub(crate) struct SnapshotBuilder {
+    entities: QueryState<EntityRef<'static>, With<Identity>>,
+    last: ChangeTick,
+    count: usize,
+}
+
+/// The snapshots of a tick before the time of their completion is known.
+pub(crate) struct Built {
+    changes: Snapshot,
+    whole: Option<Snapshot>,
+}
+
+impl Built {
+    pub(crate) fn finish(mut self, finished: Instant) -> (Arc<Snapshot>, Option<Arc<Snapshot>>) {
+        self.changes.finished = finished;
+        let whole = self.whole.map(|whole| Arc::new(Snapshot { finished, ..whole }));
+        (Arc::new(self.changes), whole)
+    }
+}
+
+impl SnapshotBuilder {
+    pub(crate) fn new(world: &mut World) -> Self {
+        Self {
+            entities: world.query_filtered(),
+            last: world.change_tick(),
+            count: 0,
+        }
+    }
+
+    /// Entities in the last snapshot's world.
+    pub(crate) fn entities(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn build(
+        &mut self,
+        world: &mut World,
+        (zone, lease, tick, began): (ZoneId, LeaseEpoch, Tick, Instant),
+        probes: Vec<ProbeTiming>,
+        wants_whole: bool,
+    ) -> Built {
+        self.entities.update_archetypes(world);
+        let this = world.change_tick();
+        let empty = |whole, probes| Snapshot {
+            zone,
+            lease,
+            tick,
+            whole,
+            entities: Vec::new(),
+            bytes: Vec::new(),
+            probes,
+            began,
+            finished: began,
+        };
+        let mut whole = wants_whole.then(|| empty(true, probes.clone()));
+        let mut changes = empty(false, probes);
+        let components = world.resource::<WorldComponents>();
+        self.count = 0;
+        for entity in self.entities.iter_manual(world) {
+            self.count += 1;
+            let Some(identity) = entity.get_ref::<Identity>() else {
+                continue;
+            };
+            let ticks = entity.get_change_ticks::<Identity>();
+            let is_new = ticks.is_some_and(|ticks| ticks.is_added(self.last, this));
+            let selection = if is_new {
+                Selection::All
+            } else {
+                Selection::ChangedSince(self.last, this)
+            };
+            append(&mut changes, components, entity, *identity, is_new, selection);
+            if let Some(whole) = &mut whole {
+                append(whole, components, entity, *identity, true, Selection::All);
+            }
+        }
+        self.last = this;
+        world.increment_change_tick();
+        Built { changes, whole }
+    }
+}
+
+fn append(
+    snapshot: &mut Snapshot,
+    components: &WorldComponents,
+    entity: EntityRef<'_>,
+    identity: Identity,
+    whole: bool,
+    selection: Selection,
+) {
+    let start = snapshot.bytes.len() as u32;
+    if components.encode(entity, selection, &mut snapshot.bytes) || whole {
+        let range = start..snapshot.bytes.len() as u32;
+        let epoch = EntityEpoch::default();
+        snapshot.entities.push(EntitySnapshot {
+            entity: identity.entity,
+            epoch,
+            whole,
+            range,
+        });
+    }
+}

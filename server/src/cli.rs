@@ -1,0 +1,146 @@
+//! The command line. Each flag overrides one key of the configuration; what is not given stays as file and environment say.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Parser;
+use meridian_ids::{TICK_RATE_HZ_MAX, TICK_RATE_HZ_MIN};
+use meridian_telemetry::LogFormat;
+use serde_json::{Map, Value, json};
+
+use crate::role::Role;
+
+const AFTER_HELP: &str = "\
+Configuration: defaults < --config FILE < environment < flags. An environment variable is MERIDIAN_ and the key's path with
+two underscores between its parts: MERIDIAN_HTTP__LISTEN=127.0.0.1:0, MERIDIAN_ROLES=zone,gateway. --dump-config shows what
+won, in the form that --config reads.
+
+Signals: SIGTERM and Ctrl-C stop every role in order, within 5 seconds. Exit code 0 after that; 1 if a role failed.
+
+Examples:
+  server                                  the whole world in one process
+  server --http 127.0.0.1:0 --admin 127.0.0.1:0 --gateway 127.0.0.1:0 --ready-file /tmp/ready.json
+                                          on free ports, which the file then names
+  server --roles auth --config auth.toml  one role, for a split deployment";
+
+/// Meridian: an authoritative multi-zone game server.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "server", version, about, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// Roles to run, separated by commas [default: all this binary was built with]
+    #[arg(long, value_name = "ROLE,...", value_delimiter = ',')]
+    pub roles: Option<Vec<Role>>,
+
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// World file (TOML) [default: assets/data/world.toml]
+    #[arg(long, value_name = "FILE")]
+    pub world: Option<PathBuf>,
+
+    /// Ticks per second, 20 to 128 [default: what the world file says]
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(tick_rates()))]
+    pub tick_rate: Option<u32>,
+
+    /// Write every bound address to this file (JSON) once all roles are ready; it is removed at shutdown
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+
+    /// Address of the HTTP listener: sessions and the world; port 0 picks a free one [default: 127.0.0.1:7600]
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+
+    /// Address of the admin listener: /health, /ready, /metrics [default: 127.0.0.1:7610]
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+
+    /// UDP address of the gateway [default: 127.0.0.1:7700]
+    #[arg(long, value_name = "ADDR")]
+    pub gateway: Option<SocketAddr>,
+
+    /// How log lines look [default: pretty]
+    #[arg(long, value_name = "FORMAT", value_parser = parse_log_format)]
+    pub log_format: Option<LogFormat>,
+
+    /// Print the configuration that results from file, environment and flags (secrets redacted), and exit
+    #[arg(long)]
+    pub dump_config: bool,
+}
+
+impl Cli {
+    /// The flags that were given, as a tree of configuration keys.
+    #[must_use]
+    pub fn overrides(&self) -> Value {
+        let mut keys = Map::new();
+        let mut set = |section: &str, key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                let section = keys.entry(section).or_insert_with(|| json!({}));
+                section[key] = value;
+            }
+        };
+        set("http", "listen", self.http.map(|address| json!(address)));
+        set("admin", "listen", self.admin.map(|address| json!(address)));
+        set("gateway", "listen", self.gateway.map(|address| json!(address)));
+        set("world", "file", self.world.as_ref().map(|file| json!(file)));
+        set("world", "tick_rate_hz", self.tick_rate.map(|hz| json!(hz)));
+        set("log", "format", self.log_format.map(|format| json!(format)));
+        if let Some(roles) = &self.roles {
+            keys.insert("roles".to_owned(), json!(roles));
+        }
+        if let Some(file) = &self.ready_file {
+            keys.insert("ready_file".to_owned(), json!(file));
+        }
+        Value::Object(keys)
+    }
+}
+
+fn tick_rates() -> std::ops::RangeInclusive<i64> {
+    i64::from(TICK_RATE_HZ_MIN)..=i64::from(TICK_RATE_HZ_MAX)
+}
+
+fn parse_log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "pretty" => Ok(LogFormat::Pretty),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("`{other}` is neither pretty nor json")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn only_given_flags_override() {
+        assert_eq!(Cli::parse_from(["server"]).overrides(), json!({}));
+        let cli = Cli::parse_from([
+            "server",
+            "--roles",
+            "zone,auth",
+            "--http",
+            "[::1]:0",
+            "--tick-rate",
+            "30",
+        ]);
+        assert_eq!(
+            cli.overrides(),
+            json!({"roles": ["zone", "auth"], "http": {"listen": "[::1]:0"}, "world": {"tick_rate_hz": 30}})
+        );
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_the_bounds() {
+        let error = |arguments: &[&str]| Cli::try_parse_from(arguments).unwrap_err().to_string();
+        assert!(error(&["server", "--tick-rate", "19"]).contains("20..=128"));
+        assert!(error(&["server", "--roles", "zoo"]).contains("the roles are zone, gateway, auth"));
+        assert!(error(&["server", "--http", "7600"]).contains("--http"));
+        assert!(error(&["server", "--log-format", "xml"]).contains("neither pretty nor json"));
+    }
+}

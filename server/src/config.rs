@@ -1,0 +1,331 @@
+//! The configuration: one tree, a section per role. Defaults < file < environment < flags.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use meridian_ids::TickRate;
+use meridian_runtime::SecretKey;
+use meridian_telemetry::LogFormat;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{cli::Cli, role::Role};
+
+/// What a variable of the environment begins with.
+const ENVIRONMENT_PREFIX: &str = "MERIDIAN_";
+
+/// What parts the keys of a path in a variable's name.
+const ENVIRONMENT_SEPARATOR: &str = "__";
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Roles to run: a list, or one text with commas.
+    #[serde(deserialize_with = "roles_from_list_or_text")]
+    pub roles: Vec<Role>,
+    /// Where to write every bound address once all roles are ready.
+    pub ready_file: Option<PathBuf>,
+    /// The world.
+    pub world: WorldConfig,
+    /// Logs.
+    pub log: LogConfig,
+    /// The HTTP listener that roles share.
+    pub http: HttpConfig,
+    /// The admin listener.
+    pub admin: AdminConfig,
+    /// What `auth` and the gateways share.
+    pub netcode: NetcodeConfig,
+    /// The role `gateway`.
+    pub gateway: GatewayConfig,
+    /// The role `auth`.
+    pub auth: AuthSection,
+}
+
+/// The section of the role `auth`.
+#[cfg(feature = "auth")]
+pub type AuthSection = meridian_auth::AuthConfig;
+
+/// The section of a role that this binary does not have: one file serves every process of a deployment, so it is read over.
+#[cfg(not(feature = "auth"))]
+pub type AuthSection = std::collections::BTreeMap<String, toml::Value>;
+
+/// Section `world`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorldConfig {
+    /// The world file.
+    pub file: PathBuf,
+    /// Ticks per second; without it the world file's own rate.
+    pub tick_rate_hz: Option<TickRate>,
+}
+
+impl Default for WorldConfig {
+    fn default() -> Self {
+        Self {
+            file: PathBuf::from("assets/data/world.toml"),
+            tick_rate_hz: None,
+        }
+    }
+}
+
+/// Section `log`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// What is logged, in the syntax of `RUST_LOG`.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    /// Libraries speak up from warnings on: lightyear logs each of its connections at info.
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Pretty,
+            filter: "info,bevy=warn,lightyear=warn,avian3d=warn".to_owned(),
+        }
+    }
+}
+
+/// Section `http`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
+        }
+    }
+}
+
+/// Section `admin`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Where to listen. Whoever reaches it reads metrics and health: keep it inside.
+    pub listen: SocketAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7610)),
+        }
+    }
+}
+
+/// Section `netcode`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetcodeConfig {
+    /// The key that seals connect tokens, 64 hexadecimal digits. A process that runs both `auth` and `gateway` makes its own.
+    pub private_key: Option<SecretKey>,
+}
+
+/// Section `gateway`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// Where to listen, UDP.
+    pub listen: SocketAddr,
+    /// Where clients reach it, if that is another address than it listens on; needed when it listens on all of them.
+    pub public_address: Option<SocketAddr>,
+    /// Clients it lets in at once.
+    pub clients_max: usize,
+    /// A client that was silent for so long is gone, in seconds.
+    pub client_timeout_s: u32,
+}
+
+impl GatewayConfig {
+    /// A client that was silent for so long is gone.
+    #[must_use]
+    pub fn client_timeout(&self) -> Duration {
+        Duration::from_secs(u64::from(self.client_timeout_s))
+    }
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            public_address: None,
+            clients_max: 1_000,
+            client_timeout_s: 5,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            roles: Role::built_in(),
+            ready_file: None,
+            world: WorldConfig::default(),
+            log: LogConfig::default(),
+            http: HttpConfig::default(),
+            admin: AdminConfig::default(),
+            netcode: NetcodeConfig::default(),
+            gateway: GatewayConfig::default(),
+            auth: AuthSection::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads file, environment and flags over the defaults, and checks the result.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a key that does not exist, a value of the wrong type or out of bounds; the message names the key
+    /// and where it came from.
+    pub fn load(cli: &Cli) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = &cli.config {
+            // Read here for the plain message; figment would take an absent file for an empty one.
+            std::fs::metadata(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let environment = Env::prefixed(ENVIRONMENT_PREFIX).split(ENVIRONMENT_SEPARATOR);
+        let figment = figment.merge(environment).merge(Serialized::globals(cli.overrides()));
+        let mut config: Self = figment.extract().map_err(|error| config_error(&error))?;
+        config.roles.sort_unstable();
+        config.roles.dedup();
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML, the way `--config` reads it, with secrets redacted.
+    ///
+    /// # Errors
+    /// None that a test would not have found.
+    pub fn dump(&self) -> anyhow::Result<String> {
+        toml::to_string(self).context("cannot write the configuration as TOML")
+    }
+
+    /// Whether this process runs a role.
+    #[must_use]
+    pub fn runs(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        ensure!(!self.roles.is_empty(), "roles: at least one is needed");
+        for role in &self.roles {
+            if !role.is_built_in() {
+                bail!("roles: this binary was built without {role}; build it with `--features {role}`");
+            }
+        }
+        #[cfg(feature = "auth")]
+        self.auth.validate()?;
+        self.validate_netcode()
+    }
+
+    /// A split deployment must say what a single process finds out by itself.
+    fn validate_netcode(&self) -> anyhow::Result<()> {
+        let (runs_gateway, runs_auth) = (self.runs(Role::Gateway), self.runs(Role::Auth));
+        let has_key = self.netcode.private_key.is_some();
+        ensure!(
+            has_key || !runs_gateway || runs_auth,
+            "netcode.private_key: a gateway without the role auth in its process needs the key that auth seals tokens with"
+        );
+        #[cfg(feature = "auth")]
+        ensure!(
+            has_key || !runs_auth || runs_gateway || self.auth.gateway_address.is_none(),
+            "netcode.private_key: auth without the role gateway in its process needs the key of the gateway at auth.gateway_address"
+        );
+        let is_unspecified = self.gateway.listen.ip().is_unspecified();
+        ensure!(
+            !(runs_gateway && runs_auth && is_unspecified) || self.gateway.public_address.is_some(),
+            "gateway.public_address: the gateway listens on {}, so clients must be told where to reach it",
+            self.gateway.listen
+        );
+        Ok(())
+    }
+}
+
+/// Each of figment's errors on a line: it goes on after the first.
+fn config_error(error: &figment::Error) -> anyhow::Error {
+    let lines: Vec<String> = error.clone().into_iter().map(|error| error.to_string()).collect();
+    anyhow::anyhow!("configuration: {}", lines.join("; "))
+}
+
+fn roles_from_list_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Role>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum ListOrText {
+        List(Vec<String>),
+        Text(String),
+    }
+    let names = match ListOrText::deserialize(deserializer)? {
+        ListOrText::List(names) => names,
+        ListOrText::Text(text) => text.split(',').map(str::to_owned).collect(),
+    };
+    names
+        .iter()
+        .map(|name| name.trim().parse().map_err(serde::de::Error::custom))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_is_read_back_and_holds_no_secret() {
+        let mut config = Config::default();
+        let dump = config.dump().unwrap();
+        assert_eq!(toml::from_str::<Config>(&dump).unwrap(), config);
+
+        let key = "5ec2e7".repeat(11)[..64].to_owned();
+        config.netcode.private_key = Some(key.parse().unwrap());
+        let dump = config.dump().unwrap();
+        assert!(!dump.contains(&key) && dump.contains("<redacted>"), "{dump}");
+        assert!(!format!("{config:?}").contains(&key));
+    }
+
+    #[test]
+    fn roles_are_a_list_or_a_text() {
+        for text in ["roles = [\"zone\", \"auth\"]", "roles = \"zone, auth\""] {
+            assert_eq!(
+                toml::from_str::<Config>(text).unwrap().roles,
+                [Role::Zone, Role::Auth],
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_split_deployment_lacks_is_named() {
+        let error = |roles: &[Role], change: fn(&mut Config)| {
+            let mut config = Config {
+                roles: roles.to_vec(),
+                ..Config::default()
+            };
+            change(&mut config);
+            config.validate_netcode().map_err(|error| error.to_string())
+        };
+        let everything = [Role::Zone, Role::Gateway, Role::Auth];
+        assert_eq!(error(&everything, |_| {}), Ok(()));
+        assert_eq!(error(&[Role::Auth], |_| {}), Ok(()));
+        assert!(
+            error(&[Role::Gateway], |_| {})
+                .unwrap_err()
+                .starts_with("netcode.private_key")
+        );
+        let on_all = |config: &mut Config| config.gateway.listen = SocketAddr::from(([0, 0, 0, 0], 7700));
+        assert!(
+            error(&everything, on_all)
+                .unwrap_err()
+                .starts_with("gateway.public_address")
+        );
+    }
+}

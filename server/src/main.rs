@@ -1,0 +1,58 @@
+//! The binary `server`: every role in one process, or those that `--roles` names.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use meridian_server::{cli::Cli, config::Config, node, signals::Signals};
+use meridian_telemetry::{Metrics, install_logs};
+
+/// Threads for HTTP and timers. Zone and gateway have threads of their own; these must not compete with them for a small machine's
+/// cores.
+const ASYNC_WORKER_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error may be closed; there is nobody else to tell.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    let config = Config::load(cli)?;
+    if cli.dump_config {
+        return print(&config.dump()?);
+    }
+    install_logs(config.log.format, &config.log.filter)?;
+    let metrics = Metrics::install()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(ASYNC_WORKER_THREADS)
+        .thread_name("meridian-io")
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let result = runtime.block_on(async {
+        let signals = Signals::install()?;
+        node::run(config, metrics, signals).await
+    });
+    // What still runs has been reported by name; it must not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Who reads the other end of a pipe may leave early: that is no error of ours.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}

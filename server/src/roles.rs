@@ -1,0 +1,79 @@
+//! One file per role, in two phases: `create` binds ports and registers health, `start` spawns named tasks and threads.
+
+#[cfg(feature = "auth")]
+mod auth;
+#[cfg(feature = "gateway")]
+mod gateway;
+#[cfg(any(feature = "zone", feature = "gateway"))]
+mod local;
+#[cfg(feature = "zone")]
+mod zone;
+
+use axum::Router;
+use meridian_ids::TickClock;
+use meridian_runtime::{Health, HealthHandle, SecretKey, TaskLedger};
+
+use crate::{config::Config, ready_file::BoundAddresses, role::Role, world::World};
+
+#[cfg(any(feature = "zone", feature = "gateway"))]
+pub use local::LocalFabric;
+
+/// What a role is created from, and where it leaves what others need. Roles are created in the order of [`Role`].
+pub struct CreateContext<'a> {
+    /// The whole configuration.
+    pub config: &'a Config,
+    /// The world.
+    pub world: &'a World,
+    /// The key that seals and opens connect tokens.
+    pub netcode_key: &'a SecretKey,
+    /// Every role's health.
+    pub health: &'a Health,
+    /// Where roles add their routes.
+    pub http_routes: Router,
+    /// Where roles note what they bound.
+    pub bound: BoundAddresses,
+    /// When the world's ticks are due, for every role of this process.
+    pub clock: TickClock,
+    /// What the zone and the gateway of one process share.
+    #[cfg(any(feature = "zone", feature = "gateway"))]
+    pub local: LocalFabric,
+}
+
+/// A role that holds its ports and does nothing yet.
+pub trait CreatedRole: Send {
+    /// Spawns the role's tasks and threads into the ledger.
+    ///
+    /// # Errors
+    /// Something could not be started.
+    fn start(self: Box<Self>, ledger: &TaskLedger) -> anyhow::Result<()>;
+}
+
+/// Creates a role.
+///
+/// # Errors
+/// Its port is taken, its configuration is wrong, or this binary does not have it.
+pub fn create(role: Role, context: &mut CreateContext<'_>) -> anyhow::Result<Box<dyn CreatedRole>> {
+    let health = context.health.register(role.name());
+    create_with_health(role, context, health)
+}
+
+#[cfg_attr(
+    not(any(feature = "zone", feature = "gateway", feature = "auth")),
+    expect(unused_variables, reason = "a binary without a role has nothing to create")
+)]
+fn create_with_health(
+    role: Role,
+    context: &mut CreateContext<'_>,
+    health: HealthHandle,
+) -> anyhow::Result<Box<dyn CreatedRole>> {
+    match role {
+        #[cfg(feature = "zone")]
+        Role::Zone => Ok(Box::new(zone::ZoneRole::create(context, health)?)),
+        #[cfg(feature = "gateway")]
+        Role::Gateway => Ok(Box::new(gateway::GatewayRole::create(context, health)?)),
+        #[cfg(feature = "auth")]
+        Role::Auth => Ok(Box::new(auth::AuthRole::create(context, health)?)),
+        #[cfg(not(all(feature = "zone", feature = "gateway", feature = "auth")))]
+        other => anyhow::bail!("this binary was built without the role {other}"),
+    }
+}

@@ -1,0 +1,42 @@
+//! From the start to the exit code.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use crate::support::{Server, get};
+
+#[test]
+fn a_signal_ends_it_in_order_and_removes_the_ready_file() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::start("");
+        // An open connection must not hold it up.
+        let mut open = TcpStream::connect(server.address("http")).unwrap();
+        open.write_all(b"GET /v1/world HTTP/1.1\r\n").unwrap();
+        let status = server.stop_with(signal);
+        assert_eq!(status.code(), Some(0), "{signal}:\n{}", server.log());
+        assert!(!server.ready_file().exists());
+        assert!(!server.log().contains("panicked"), "{}", server.log());
+    }
+}
+
+#[test]
+fn random_bytes_on_every_port_leave_it_alive() {
+    let server = Server::start("");
+    let noise: Vec<u8> = (0..65_536_u32)
+        .map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    for listener in ["http", "admin"] {
+        for length in [1, 100, noise.len()] {
+            let mut stream = TcpStream::connect(server.address(listener)).unwrap();
+            // It may hang up before all is written; that is one way to refuse.
+            let _ = stream.write_all(&noise[..length]);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    }
+    assert_eq!(get(&server.url("admin", "/ready")).status, 200);
+    assert_eq!(get(&server.url("http", "/v1/world")).status, 200);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}

@@ -1,0 +1,11 @@
+//! The binary `server` as people and process managers use it: flags, files, ports, signals and exit codes.
+//!
+//! Every test starts its own processes on ports that the system picks. The group `real-process` of nextest runs them one by one.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails by panicking")]
+
+mod admin;
+mod command_line;
+mod lifetime;
+mod session;
+mod support;

@@ -1,0 +1,190 @@
+//! Bounds on a report's figures, for scripts and CI: a run that exceeds one ends with exit code 2.
+
+use std::fmt;
+
+use clap::Args;
+
+use crate::report::Report;
+
+/// Bounds on a run's figures. A figure that was not measured exceeds its bound.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+#[command(next_help_heading = "Bounds (exit code 2 when exceeded)")]
+pub struct Bounds {
+    /// Largest median of the action latency, in ticks
+    #[arg(long, value_name = "TICKS")]
+    pub max_action_p50_ticks: Option<f64>,
+    /// Largest 99th percentile of the action latency, in ticks
+    #[arg(long, value_name = "TICKS")]
+    pub max_action_p99_ticks: Option<f64>,
+    /// Largest median of the observer latency, in ticks
+    #[arg(long, value_name = "TICKS")]
+    pub max_observer_p50_ticks: Option<f64>,
+    /// Largest 99th percentile of the observer latency, in ticks
+    #[arg(long, value_name = "TICKS")]
+    pub max_observer_p99_ticks: Option<f64>,
+    /// Largest share of inputs that are late or lost after a bot's first second, in percent
+    #[arg(long, value_name = "PERCENT")]
+    pub max_late_percent: Option<f64>,
+    /// Most bytes per entity update, everything that the server sends counted in
+    #[arg(long, value_name = "BYTES")]
+    pub max_bytes_per_update: Option<f64>,
+    /// Most CPU time of a bot's tick, in microseconds
+    #[arg(long, value_name = "US")]
+    pub max_bot_tick_us: Option<f64>,
+    /// Most CPU time of the server per client and tick, in microseconds
+    #[arg(long, value_name = "US")]
+    pub max_server_tick_us: Option<f64>,
+    /// Most server ticks that took longer than a tick
+    #[arg(long, value_name = "N")]
+    pub max_tick_overruns: Option<u64>,
+    /// Most connections lost; bots that never got in count too
+    #[arg(long, value_name = "N")]
+    pub max_disconnected: Option<u64>,
+}
+
+/// A bound that was exceeded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exceeded {
+    flag: &'static str,
+    bound: f64,
+    measured: Option<f64>,
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.measured {
+            Some(measured) => write!(f, "{} {}: measured {measured:.3}", self.flag, self.bound),
+            None => write!(f, "{} {}: not measured", self.flag, self.bound),
+        }
+    }
+}
+
+impl Bounds {
+    /// Every bound that `report` exceeds, in the order of the flags.
+    pub fn exceeded(&self, report: &Report) -> Vec<Exceeded> {
+        let count = |count: Option<u64>| count.map(|count| count as f64);
+        let missing = report.bots.requested.saturating_sub(report.bots.connected) + report.bots.disconnected;
+        let checks = [
+            (
+                "--max-action-p50-ticks",
+                self.max_action_p50_ticks,
+                report.action_latency_ticks.p50,
+            ),
+            (
+                "--max-action-p99-ticks",
+                self.max_action_p99_ticks,
+                report.action_latency_ticks.p99,
+            ),
+            (
+                "--max-observer-p50-ticks",
+                self.max_observer_p50_ticks,
+                report.observer_latency_ticks.p50,
+            ),
+            (
+                "--max-observer-p99-ticks",
+                self.max_observer_p99_ticks,
+                report.observer_latency_ticks.p99,
+            ),
+            (
+                "--max-late-percent",
+                self.max_late_percent,
+                report.inputs.late_percent(),
+            ),
+            (
+                "--max-bytes-per-update",
+                self.max_bytes_per_update,
+                report.wire.bytes_per_entity_update,
+            ),
+            (
+                "--max-bot-tick-us",
+                self.max_bot_tick_us,
+                report.loadgen.cpu_us_per_bot_tick,
+            ),
+            (
+                "--max-server-tick-us",
+                self.max_server_tick_us,
+                report.server.cpu_us_per_client_tick,
+            ),
+            (
+                "--max-tick-overruns",
+                count(self.max_tick_overruns),
+                count(report.server.tick_overruns),
+            ),
+            ("--max-disconnected", count(self.max_disconnected), Some(missing as f64)),
+        ];
+        let exceeded = checks.into_iter().filter_map(|(flag, bound, measured)| {
+            let bound = bound?;
+            // Not a number is never within a bound.
+            let within = measured.is_some_and(|measured| measured <= bound);
+            (!within).then_some(Exceeded { flag, bound, measured })
+        });
+        exceeded.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::Summary;
+    use crate::report::{Bots, Inputs};
+
+    fn report() -> Report {
+        Report {
+            bots: Bots {
+                requested: 10,
+                connected: 9,
+                disconnected: 1,
+            },
+            action_latency_ticks: Summary {
+                samples: 9,
+                p50: Some(1.5),
+                p99: Some(2.0),
+                ..Summary::default()
+            },
+            inputs: Inputs {
+                sent: 1_000,
+                applied: Some(999),
+                late: Some(1),
+                lost: Some(0),
+            },
+            ..Report::default()
+        }
+    }
+
+    fn messages(bounds: &Bounds) -> Vec<String> {
+        bounds.exceeded(&report()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn without_bounds_nothing_is_exceeded() {
+        assert!(messages(&Bounds::default()).is_empty());
+    }
+
+    #[test]
+    fn each_exceeded_bound_is_named_with_its_figure() {
+        let bounds = Bounds {
+            max_action_p50_ticks: Some(1.1),
+            max_action_p99_ticks: Some(2.0),
+            max_late_percent: Some(0.05),
+            max_disconnected: Some(1),
+            ..Bounds::default()
+        };
+        assert_eq!(
+            messages(&bounds),
+            [
+                "--max-action-p50-ticks 1.1: measured 1.500",
+                "--max-late-percent 0.05: measured 0.100",
+                "--max-disconnected 1: measured 2.000"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_figure_that_was_not_measured_is_not_within_its_bound() {
+        let bounds = Bounds {
+            max_bytes_per_update: Some(16.0),
+            ..Bounds::default()
+        };
+        assert_eq!(messages(&bounds), ["--max-bytes-per-update 16: not measured"]);
+    }
+}

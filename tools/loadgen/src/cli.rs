@@ -1,0 +1,185 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::bounds::Bounds;
+use crate::scenario::ScenarioKind;
+
+const AFTER_HELP: &str = "\
+Exit code: 0 when the run was measured and within its bounds, 2 when a --max-... bound is exceeded (and for a wrong command
+line), 1 for anything that prevented the measurement.
+
+Examples:
+  loadgen run --bots 40 --seconds 20                 a swarm against the server at the default ports
+  loadgen baseline --bots 40 --report stock.json     the same bots against a stock lightyear server, started for the run
+  loadgen run --bots 40 --baseline stock.json --max-action-p50-ticks 1.6";
+
+/// Load for a Meridian server, and reports of what it measured.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "loadgen", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Send a swarm of bots to a running Meridian server
+    Run(RunArgs),
+    /// Measure a stock lightyear server, started for the run, in the same way
+    Baseline(BaselineArgs),
+    /// The stock server itself; `baseline` starts it
+    #[command(hide = true)]
+    BaselineServer {
+        /// The world file
+        #[arg(long)]
+        world: PathBuf,
+    },
+}
+
+/// What both kinds of runs have in common.
+#[derive(Clone, Debug, Args)]
+pub struct SwarmArgs {
+    /// How many bots
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub bots: u32,
+    /// Length of the measuring window, in seconds
+    #[arg(long, default_value = "20", value_parser = seconds)]
+    pub seconds: Duration,
+    /// From the last bot's joining until the measuring window, in seconds
+    #[arg(long, default_value = "3", value_parser = seconds)]
+    pub warmup: Duration,
+    /// What the bots do
+    #[arg(long, value_enum, default_value_t)]
+    pub scenario: ScenarioKind,
+    /// How often each bot stamps an action whose latency is measured, in seconds
+    #[arg(long, default_value = "0.5", value_parser = interval)]
+    pub probe_every: Duration,
+    /// Seed of the bots' walks
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Write the report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Bounds that the run must keep.
+    #[command(flatten)]
+    pub bounds: Bounds,
+}
+
+/// Arguments of `loadgen run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Where sessions are asked for
+    #[arg(long, default_value = "http://127.0.0.1:7600", value_name = "URL")]
+    pub server: String,
+    /// Where the server's metrics are; without them its figures are absent from the report
+    #[arg(long, default_value = "http://127.0.0.1:7610", value_name = "URL")]
+    pub admin: String,
+    /// Have the bots predict their own player, as a player's client does
+    #[arg(long)]
+    pub predict: bool,
+    /// Show this report's figures beside, for example one of `loadgen baseline`
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// What both kinds of runs have in common.
+    #[command(flatten)]
+    pub swarm: SwarmArgs,
+}
+
+/// Arguments of `loadgen baseline`.
+#[derive(Clone, Debug, Args)]
+pub struct BaselineArgs {
+    /// The world file
+    #[arg(long, default_value = "assets/data/world.toml", value_name = "FILE")]
+    pub world: PathBuf,
+    /// What both kinds of runs have in common.
+    #[command(flatten)]
+    pub swarm: SwarmArgs,
+}
+
+/// Longest span that a run accepts: a day.
+const SECONDS_MAX: f64 = 86_400.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    if !(0.0..=SECONDS_MAX).contains(&seconds) {
+        return Err(format!("{seconds} s is outside of 0..={SECONDS_MAX} s"));
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// An interval must be at least a millisecond: a shorter one would stamp every tick several times.
+fn interval(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(|interval| {
+        if interval < Duration::from_millis(1) {
+            Err("must be 0.001 s or more".to_owned())
+        } else {
+            Ok(interval)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_has_the_defaults_of_the_servers_ports() {
+        let Command::Run(run) = Cli::parse_from(["loadgen", "run"]).command else {
+            panic!("not a run")
+        };
+        assert_eq!(
+            (run.server.as_str(), run.admin.as_str()),
+            ("http://127.0.0.1:7600", "http://127.0.0.1:7610")
+        );
+        assert_eq!((run.swarm.bots, run.swarm.seconds), (40, Duration::from_secs(20)));
+        assert_eq!(run.swarm.scenario, ScenarioKind::Roam);
+    }
+
+    #[test]
+    fn spans_and_bounds_are_read() {
+        let line = [
+            "loadgen",
+            "baseline",
+            "--seconds",
+            "0.5",
+            "--scenario",
+            "crowd",
+            "--max-late-percent",
+            "0.1",
+        ];
+        let Command::Baseline(baseline) = Cli::parse_from(line).command else {
+            panic!("not a baseline")
+        };
+        assert_eq!(baseline.swarm.seconds, Duration::from_millis(500));
+        assert_eq!(baseline.swarm.scenario, ScenarioKind::Crowd);
+        assert_eq!(baseline.swarm.bounds.max_late_percent, Some(0.1));
+    }
+
+    #[test]
+    fn spans_that_cannot_be_are_refused() {
+        for wrong in [
+            ["--seconds", "-1"],
+            ["--seconds", "nan"],
+            ["--probe-every", "0"],
+            ["--bots", "0"],
+        ] {
+            let line = ["loadgen", "run", wrong[0], wrong[1]];
+            assert!(Cli::try_parse_from(line).is_err(), "{wrong:?}");
+        }
+    }
+}

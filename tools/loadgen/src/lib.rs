@@ -1,0 +1,15 @@
+//! Load for a Meridian server: a swarm of bots that measures, a stock server to compare with, and reports.
+//!
+//! The library is what the binary `loadgen` and the tests of the whole server share. It never starts a Meridian server.
+
+pub mod baseline;
+pub mod bounds;
+pub mod cli;
+pub mod histogram;
+pub mod probe;
+pub mod progress;
+pub mod report;
+pub mod scenario;
+pub mod scrape;
+pub mod table;
+pub mod timing;

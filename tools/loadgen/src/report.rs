@@ -1,0 +1,291 @@
+//! The report of a run, as JSON for programs. A figure that was not measured is null; none is invented.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::histogram::Summary;
+
+/// Everything one run measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The bots.
+    pub bots: Bots,
+    /// Length of the measuring window, in seconds.
+    pub seconds: f64,
+    /// Ticks per second of the world.
+    pub tick_rate_hz: u64,
+    /// From writing a stamped input until the same bot sees it applied, in milliseconds.
+    pub action_latency_ms: Summary,
+    /// From writing a stamped input until another bot sees it applied, in milliseconds.
+    pub observer_latency_ms: Summary,
+    /// The action latency in ticks.
+    pub action_latency_ticks: Summary,
+    /// The observer latency in ticks.
+    pub observer_latency_ticks: Summary,
+    /// Where the time of actions went, in milliseconds, by term.
+    pub terms_ms: BTreeMap<String, Summary>,
+    /// What became of the inputs after each bot's first second.
+    pub inputs: Inputs,
+    /// What went over the bots' sockets.
+    pub wire: Wire,
+    /// Changes of zone; absent where there is one zone.
+    pub handoffs: Option<Handoffs>,
+    /// The live audit of entities; absent where none ran.
+    pub audit: Option<Audit>,
+    /// The server's cost.
+    pub server: Server,
+    /// The load generator's own cost.
+    pub loadgen: Loadgen,
+}
+
+/// How many bots there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bots {
+    /// How many were asked for.
+    pub requested: u64,
+    /// How many got into the world.
+    pub connected: u64,
+    /// How often one lost its connection.
+    pub disconnected: u64,
+}
+
+/// What became of the inputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// Inputs that bots wrote in the window, one a tick.
+    pub sent: u64,
+    /// Inputs that were applied in their tick.
+    pub applied: Option<u64>,
+    /// Inputs that came after their tick.
+    pub late: Option<u64>,
+    /// Inputs that never came.
+    pub lost: Option<u64>,
+}
+
+impl Inputs {
+    /// The share of inputs that were late or lost, in percent.
+    pub fn late_percent(&self) -> Option<f64> {
+        let (applied, missed) = (self.applied?, self.late? + self.lost?);
+        (applied + missed > 0).then(|| missed as f64 / (applied + missed) as f64 * 100.0)
+    }
+}
+
+/// What went over the bots' sockets: datagram payloads, without UDP and IP headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Wire {
+    /// Bytes from bots to the server.
+    pub bytes_up: u64,
+    /// Bytes from the server to bots.
+    pub bytes_down: u64,
+    /// Datagrams from bots to the server.
+    pub packets_up: u64,
+    /// Datagrams from the server to bots.
+    pub packets_down: u64,
+    /// How often a bot was told something new of an entity.
+    pub entity_updates: u64,
+    /// Bytes down over entity updates: everything that is sent is counted in.
+    pub bytes_per_entity_update: Option<f64>,
+}
+
+impl Wire {
+    /// The counts of `self` since the earlier ones.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let wire = Self {
+            bytes_up: self.bytes_up.saturating_sub(earlier.bytes_up),
+            bytes_down: self.bytes_down.saturating_sub(earlier.bytes_down),
+            packets_up: self.packets_up.saturating_sub(earlier.packets_up),
+            packets_down: self.packets_down.saturating_sub(earlier.packets_down),
+            entity_updates: self.entity_updates.saturating_sub(earlier.entity_updates),
+            bytes_per_entity_update: None,
+        };
+        wire.with_ratio()
+    }
+
+    /// The sum of two counts.
+    pub fn plus(&self, other: &Self) -> Self {
+        let wire = Self {
+            bytes_up: self.bytes_up + other.bytes_up,
+            bytes_down: self.bytes_down + other.bytes_down,
+            packets_up: self.packets_up + other.packets_up,
+            packets_down: self.packets_down + other.packets_down,
+            entity_updates: self.entity_updates + other.entity_updates,
+            bytes_per_entity_update: None,
+        };
+        wire.with_ratio()
+    }
+
+    fn with_ratio(self) -> Self {
+        let ratio = (self.entity_updates > 0).then(|| self.bytes_down as f64 / self.entity_updates as f64);
+        Self {
+            bytes_per_entity_update: ratio,
+            ..self
+        }
+    }
+}
+
+/// Changes of zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Handoffs {
+    /// How many there were.
+    pub count: u64,
+    /// How long they took, in milliseconds.
+    pub duration_ms: Summary,
+    /// For how many ticks an observer saw nothing of the entity.
+    pub observer_gap_ticks: Summary,
+}
+
+/// The live audit of entities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Entities that were audited.
+    pub entities: u64,
+    /// Entities that two zones simulated in one tick.
+    pub duplicated: u64,
+    /// Entities that no zone had for two seconds.
+    pub lost: u64,
+}
+
+/// The server's cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    /// How long a zone's tick took, in milliseconds.
+    pub zone_tick_ms: Summary,
+    /// How long a gateway's tick took, in milliseconds.
+    pub gateway_tick_ms: Summary,
+    /// Ticks that took longer than a tick.
+    pub tick_overruns: Option<u64>,
+    /// CPU time of the server per client and tick, in microseconds.
+    pub cpu_us_per_client_tick: Option<f64>,
+}
+
+/// The load generator's own cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Loadgen {
+    /// CPU time of a bot's tick, in microseconds.
+    pub cpu_us_per_bot_tick: Option<f64>,
+}
+
+impl Report {
+    /// Fills in the latencies, in both units.
+    pub fn set_latencies(&mut self, action_ms: Summary, observer_ms: Summary, tick: Duration) {
+        self.action_latency_ms = action_ms;
+        self.action_latency_ticks = action_ms.ms_to_ticks(tick);
+        self.observer_latency_ms = observer_ms;
+        self.observer_latency_ticks = observer_ms.ms_to_ticks(tick);
+    }
+
+    /// Writes the report as JSON.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let mut text = serde_json::to_string_pretty(self).context("cannot encode the report")?;
+        text.push('\n');
+        std::fs::write(path, text).with_context(|| format!("cannot write the report to {}", path.display()))
+    }
+
+    /// Reads a report that [`Self::write`] wrote.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is not a report of loadgen", path.display()))
+    }
+}
+
+/// CPU time per unit of work, in microseconds; absent where there was no work.
+pub fn cpu_us_per(cpu: Duration, units: u64) -> Option<f64> {
+    (units > 0).then(|| cpu.as_secs_f64() * 1e6 / units as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_are_those_that_others_read() {
+        let json = serde_json::to_value(Report::default()).unwrap();
+        let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        let mut top: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
+        top.sort();
+        assert_eq!(
+            top.join(" "),
+            "action_latency_ms action_latency_ticks audit bots handoffs inputs loadgen observer_latency_ms \
+             observer_latency_ticks seconds server terms_ms tick_rate_hz wire"
+        );
+        let sorted = |section: &str| {
+            let mut keys: Vec<_> = keys(&json[section]).split(' ').map(str::to_owned).collect();
+            keys.sort();
+            keys.join(" ")
+        };
+        assert_eq!(sorted("bots"), "connected disconnected requested");
+        assert_eq!(sorted("action_latency_ms"), "max p50 p90 p99 p999 samples");
+        assert_eq!(sorted("inputs"), "applied late lost sent");
+        assert_eq!(
+            sorted("wire"),
+            "bytes_down bytes_per_entity_update bytes_up entity_updates packets_down packets_up"
+        );
+        assert_eq!(
+            sorted("server"),
+            "cpu_us_per_client_tick gateway_tick_ms tick_overruns zone_tick_ms"
+        );
+        assert_eq!(sorted("loadgen"), "cpu_us_per_bot_tick");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_null() {
+        let json = serde_json::to_value(Report::default()).unwrap();
+        assert!(json["handoffs"].is_null() && json["inputs"]["late"].is_null());
+        assert!(json["action_latency_ms"]["p50"].is_null());
+        assert!(json["wire"]["bytes_per_entity_update"].is_null());
+    }
+
+    #[test]
+    fn a_report_survives_its_file() {
+        let mut report = Report {
+            tick_rate_hz: 60,
+            ..Report::default()
+        };
+        let measured = Summary {
+            samples: 4,
+            p50: Some(16.7),
+            ..Summary::default()
+        };
+        report.set_latencies(measured, measured, Duration::from_millis(10));
+        report.terms_ms.insert("uplink".to_owned(), measured);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        report.write(&path).unwrap();
+        assert_eq!(Report::read(&path).unwrap(), report);
+        assert!((report.action_latency_ticks.p50.unwrap() - 1.67).abs() < 1e-9);
+        std::fs::write(&path, "{}").unwrap();
+        assert!(format!("{:#}", Report::read(&path).unwrap_err()).contains("not a report of loadgen"));
+    }
+
+    #[test]
+    fn late_and_lost_inputs_are_a_share_of_all_that_were_due() {
+        let inputs = Inputs {
+            sent: 1_000,
+            applied: Some(990),
+            late: Some(8),
+            lost: Some(2),
+        };
+        assert!((inputs.late_percent().unwrap() - 1.0).abs() < 1e-9);
+        assert_eq!(Inputs::default().late_percent(), None);
+    }
+
+    #[test]
+    fn bytes_per_update_follow_the_window() {
+        let begin = Wire {
+            bytes_down: 100,
+            entity_updates: 10,
+            ..Wire::default()
+        };
+        let end = Wire {
+            bytes_down: 1_700,
+            entity_updates: 110,
+            ..Wire::default()
+        };
+        assert_eq!(end.since(&begin).bytes_per_entity_update, Some(16.0));
+        assert_eq!(begin.since(&begin).bytes_per_entity_update, None);
+    }
+}

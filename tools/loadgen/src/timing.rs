@@ -1,0 +1,60 @@
+//! When a run's bots join, when measuring begins and when it ends.
+
+use std::time::{Duration, Instant};
+
+/// Bots join at this interval: forty within a second, so that no tick has to greet all of them.
+const JOIN_INTERVAL: Duration = Duration::from_millis(25);
+
+/// A run's moments.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// When the first bot joins.
+    pub start: Instant,
+    /// When the measuring window begins.
+    pub measure_from: Instant,
+    /// When it ends, and the run with it.
+    pub until: Instant,
+}
+
+impl Timing {
+    /// A run that starts now: bots join one after the other, settle for `warmup`, and are then measured.
+    pub fn start(bots: usize, warmup: Duration, measure: Duration) -> Self {
+        let start = Instant::now();
+        let joined = start + JOIN_INTERVAL * u32::try_from(bots).unwrap_or(u32::MAX);
+        let measure_from = joined + warmup;
+        Self {
+            start,
+            measure_from,
+            until: measure_from + measure,
+        }
+    }
+
+    /// When bot number `index` joins.
+    pub fn joins(&self, index: usize) -> Instant {
+        self.start + JOIN_INTERVAL * u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    /// Whether `now` lies in the measuring window.
+    pub fn measures(&self, now: Instant) -> bool {
+        (self.measure_from..self.until).contains(&now)
+    }
+
+    /// Sleeps until `instant`; not at all when it has passed.
+    pub fn sleep_until(&self, instant: Instant) {
+        std::thread::sleep(instant.saturating_duration_since(Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_bots_have_joined_before_the_warm_up_begins() {
+        let timing = Timing::start(40, Duration::from_secs(3), Duration::from_secs(20));
+        assert_eq!(timing.joins(40) - timing.start, Duration::from_secs(1));
+        assert_eq!(timing.measure_from - timing.joins(40), Duration::from_secs(3));
+        assert!(!timing.measures(timing.joins(39)) && timing.measures(timing.measure_from));
+        assert!(!timing.measures(timing.until));
+    }
+}
