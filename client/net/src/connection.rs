@@ -15,7 +15,7 @@ use bevy::time::{Real, Time};
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use lightyear::netcode::ConnectToken;
 use lightyear::prelude::client::{Connect, NetcodeClient, NetcodeConfig};
-use lightyear::prelude::{Authentication, Disconnected, Linked, LocalTimelineSync, MessageReceiver};
+use lightyear::prelude::{Authentication, Disconnected, Linked, MessageReceiver};
 use lightyear_messages::plugin::MessageSystems;
 use lightyear_replication::receive::ReplicationReceiver;
 use meridian_game::Welcome;
@@ -139,7 +139,6 @@ pub(crate) fn connect(world: &mut World, session: &Session, now: Instant) {
     connector.link = Some(link);
     connector.deadline = now + CONNECT_TIMEOUT;
     connector.retry_at = None;
-    world.resource_mut::<LocalTimelineSync>().set_synced(false);
     world.trigger(Connect { entity: link });
 }
 

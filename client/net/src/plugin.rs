@@ -16,8 +16,8 @@ use bevy::ecs::system::{Commands, Query, Res, ResMut, Single};
 use bevy::ecs::world::Ref;
 use bevy::time::{Real, Time, Virtual};
 use lightyear::core::timeline::LocalTimelineShift;
-use lightyear::prelude::input::native::InputMarker;
-use lightyear::prelude::{Controlled, LocalTimeline, LocalTimelineSync};
+use lightyear::prelude::input::native::ActionState;
+use lightyear::prelude::{Controlled, LocalTimeline};
 use lightyear::transport::plugin::PacketReceived;
 use lightyear_replication::prelude::ReplicationSystems;
 use meridian_game::{Move, OwnerState, Pose, ProtocolPlugin, ProtocolSide};
@@ -26,6 +26,7 @@ use meridian_link::LinkPlugin;
 
 use crate::clock::{SlackController, SlackSample, TickPhase};
 use crate::connection::{Connector, playing};
+use crate::input::OwnInputs;
 use crate::{connection, input, interpolation, prediction, probe};
 
 /// Adds the game to an app; called once per zone, gateway and client.
@@ -154,7 +155,7 @@ fn note_remote_tick(received: On<PacketReceived>, mut remote: ResMut<RemoteTick>
 fn take_control(controlled: On<Add, Controlled>, mut commands: Commands) {
     commands
         .entity(controlled.entity)
-        .insert((OwnPlayer, InputMarker::<Move>::default()));
+        .insert((OwnPlayer, OwnInputs::default(), ActionState::<Move>::default()));
 }
 
 fn count_updates(
@@ -189,7 +190,6 @@ fn start_ticking(
     own: Query<(), With<OwnPlayer>>,
     mut clock: ResMut<Clock>,
     mut timeline: ResMut<LocalTimeline>,
-    mut sync: ResMut<LocalTimelineSync>,
     mut remote_reset: Commands,
 ) {
     let ready = connector.welcome.is_some() && !own.is_empty();
@@ -197,7 +197,6 @@ fn start_ticking(
         // The connection broke: the next one may be another gateway, with another count.
         clock.ticking = false;
         clock.controller.reset();
-        sync.set_synced(false);
         remote_reset.insert_resource(RemoteTick::default());
         return;
     }
@@ -208,7 +207,6 @@ fn start_ticking(
     let shift = start - timeline.tick();
     timeline.apply_delta(shift);
     clock.ticking = true;
-    sync.set_synced(true);
     tracing::debug!(tick = start.0, "ticking");
 }
 
@@ -223,7 +221,11 @@ fn remember_phase(
         return;
     };
     let phase = clock.phase_ms(&virtual_time, &real_time);
-    clock.phases[tick.0 as usize % PHASES] = (tick.0 as u16, phase);
+    let slot = &mut clock.phases[tick.0 as usize % PHASES];
+    // After a jump back a tick comes twice; the zone keeps, and tells of, its first input.
+    if slot.0 != tick.0 as u16 || slot.1.is_nan() {
+        *slot = (tick.0 as u16, phase);
+    }
 }
 
 /// Feeds the loop with what the zone said of the own inputs.

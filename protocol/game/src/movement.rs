@@ -191,3 +191,6 @@ fn separate(queries: &impl SpatialQueries, position: Vec3, delta_seconds: f32) -
         None => push,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,9 @@ use bevy::ecs::resource::Resource;
 use bevy::state::app::StatesPlugin;
 use lightyear::connection::ConnectionPlugin;
 use lightyear::core::plugin::CorePlugins;
-use lightyear::interpolation::timeline::InterpolationTimeline;
+use lightyear::input::plugin::InputPlugin;
 use lightyear::netcode::client_plugin::NetcodeClientPlugin;
 use lightyear::netcode::server_plugin::NetcodeServerPlugin;
-use lightyear::prelude::input::InputConfig;
-use lightyear::prelude::input::client::ClientInputPlugin;
 use lightyear::prelude::input::native::NativeStateSequence;
 use lightyear::prelude::input::server::ServerInputPlugin;
 use lightyear::prelude::{
@@ -30,7 +28,7 @@ use crate::action::ActionMessage;
 use crate::input::Move;
 
 /// Ticks of input that each packet repeats: seven packets in a row may be lost without losing an input.
-pub const INPUT_REDUNDANCY_TICKS: u16 = 8;
+pub const INPUT_REDUNDANCY_TICKS: usize = 8;
 
 /// Which end of the protocol an app is. Inserted as a resource before the game's plugin is added.
 #[derive(Resource, Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,19 +124,14 @@ impl Plugin for ProtocolPlugin {
             app.insert_resource(ReplicationMetadata::new(Duration::ZERO));
             app.add_plugins((LightyearRepliconServerBackend, NetcodeServerPlugin));
         } else {
-            // lightyear's input plugin reads it even where nothing is interpolated by lightyear.
-            app.init_resource::<InterpolationTimeline>();
             app.add_plugins((LightyearRepliconClientBackend, NetcodeClientPlugin));
         }
         add_messages(app);
-        let config = InputConfig::<Move> {
-            packet_redundancy: INPUT_REDUNDANCY_TICKS,
-            ..InputConfig::<Move>::default()
-        };
         if self.side == ProtocolSide::Gateway {
             app.add_plugins(ServerInputPlugin::<NativeStateSequence<Move>>::default());
         } else {
-            app.add_plugins(ClientInputPlugin::<NativeStateSequence<Move>>::new(config));
+            // Only the message and its channel: `client/net` fills it, on its own clock.
+            app.add_plugins(InputPlugin::<NativeStateSequence<Move>>::default());
         }
     }
 }

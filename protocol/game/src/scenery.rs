@@ -2,11 +2,12 @@
 //!
 //! Zone and client build the same [`Scenery`] from the world file, so both get the same answers; other players and
 //! crates are added per tick as [`Surroundings`].
+//!
+//! Casts are computed here rather than by the physics engine: its iterative casts are off by millimetres on a floor of a
+//! hundred metres, enough for a walker to drift or to sink in. The distance between a capsule's segment and a box has a
+//! closed form up to one bisection, and along a straight movement it is convex, so Newton's method finds the first contact
+//! from below (see [`OrientedBox::cast`]).
 
-use avian3d::parry::bounding_volume::{Aabb, BoundingVolume};
-use avian3d::parry::math::Pose as Isometry;
-use avian3d::parry::query::{self, ShapeCastOptions, ShapeCastStatus};
-use avian3d::parry::shape::{Capsule, Cuboid, Shape};
 use bevy::ecs::resource::Resource;
 use bevy::math::{Quat, Vec3};
 use bevy::platform::collections::HashMap;
@@ -20,6 +21,10 @@ const CELL_M: f32 = 8.0;
 const CELLS_PER_BOX_MAX: i64 = 4_096;
 /// Gap that the cast keeps to what it meets, in metres: more than two wire units, so snapping never penetrates.
 pub const SKIN_M: f32 = 0.01;
+/// Nearer than this to the skin counts as touching, in metres.
+const TOUCH_M: f32 = 1e-4;
+/// Newton's method doubles its digits with each round: this is more than an f32 has.
+const ROUNDS_MAX: usize = 12;
 
 /// What a moving capsule met.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,26 +45,105 @@ pub trait SpatialQueries {
     fn touches_crate(&self, position: Vec3) -> bool;
 }
 
-struct StaticBox {
-    pose: Isometry,
-    shape: Cuboid,
-    aabb: Aabb,
+/// A box at any angle.
+#[derive(Clone, Copy, Debug)]
+struct OrientedBox {
+    centre: Vec3,
+    rotation: Quat,
+    half_extents: Vec3,
+}
+
+/// Where a capsule's segment is nearest to a box.
+#[derive(Clone, Copy, Debug)]
+struct Nearest {
+    /// Distance of the segment to the box, in metres; negative by the depth where the segment is inside.
+    distance: f32,
+    /// Unit vector from the box to the segment.
+    normal: Vec3,
+}
+
+impl OrientedBox {
+    /// Half of the edge lengths of the axis-aligned box around it.
+    fn reach(&self) -> Vec3 {
+        let axis = |unit: Vec3, half: f32| (self.rotation * unit).abs() * half;
+        axis(Vec3::X, self.half_extents.x) + axis(Vec3::Y, self.half_extents.y) + axis(Vec3::Z, self.half_extents.z)
+    }
+
+    /// The nearest points of the box and of a player's segment whose middle is at `position`.
+    fn nearest(&self, position: Vec3) -> Nearest {
+        let inverse = self.rotation.inverse();
+        let middle = inverse * (position - self.centre);
+        let up = inverse * (Vec3::Y * CAPSULE_HALF_SEGMENT_M);
+        // How the squared distance of the point at `t` along the segment changes with `t`; it never falls.
+        let slope = |t: f32| {
+            let point = middle + up * t;
+            (point - point.clamp(-self.half_extents, self.half_extents)).dot(up)
+        };
+        let t = if slope(-1.0) >= 0.0 {
+            -1.0
+        } else if slope(1.0) <= 0.0 {
+            1.0
+        } else {
+            let (mut low, mut high) = (-1.0, 1.0);
+            for _ in 0..24 {
+                let half = (low + high) * 0.5;
+                if slope(half) < 0.0 { low = half } else { high = half }
+            }
+            (low + high) * 0.5
+        };
+        let point = middle + up * t;
+        let apart = point - point.clamp(-self.half_extents, self.half_extents);
+        let distance = apart.length();
+        if distance > 1e-6 {
+            return Nearest { distance, normal: self.rotation * (apart / distance) };
+        }
+        // Inside: out through the nearest face.
+        let depths = self.half_extents - point.abs();
+        let (axis, depth) = [(Vec3::X, depths.x), (Vec3::Y, depths.y), (Vec3::Z, depths.z)]
+            .into_iter()
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .unwrap_or((Vec3::Y, 0.0));
+        let side = if point.dot(axis) < 0.0 { -1.0 } else { 1.0 };
+        Nearest { distance: -depth, normal: self.rotation * (axis * side) }
+    }
+
+    /// The first contact of a capsule that moves from `from` by `delta`.
+    ///
+    /// Along the movement the distance f is a convex function, and its slope is the movement along the normal. Where f
+    /// falls, the root of its tangent lies before its own: Newton's method comes to the contact from the free side.
+    fn cast(&self, from: Vec3, delta: Vec3) -> Option<CapsuleHit> {
+        let mut fraction = 0.0;
+        for _ in 0..ROUNDS_MAX {
+            let nearest = self.nearest(from + delta * fraction);
+            let slope = delta.dot(nearest.normal);
+            if slope >= 0.0 {
+                // Parallel or away: from here on the distance never falls again.
+                return None;
+            }
+            let free = nearest.distance - CAPSULE_RADIUS_M - SKIN_M;
+            if free <= TOUCH_M {
+                return Some(CapsuleHit { fraction, normal: nearest.normal });
+            }
+            fraction -= free / slope;
+            if fraction >= 1.0 {
+                return None;
+            }
+        }
+        Some(CapsuleHit { fraction, normal: self.nearest(from + delta * fraction).normal })
+    }
 }
 
 /// The world's scenery, indexed for casts.
 #[derive(Resource, Default)]
 pub struct Scenery {
-    boxes: Vec<StaticBox>,
+    boxes: Vec<OrientedBox>,
     cells: HashMap<(i32, i32), Vec<u32>>,
     everywhere: Vec<u32>,
 }
 
-fn player_capsule() -> Capsule {
-    Capsule::new_y(CAPSULE_HALF_SEGMENT_M, CAPSULE_RADIUS_M)
-}
-
-fn cell_range(min: f32, max: f32) -> std::ops::RangeInclusive<i32> {
-    (min / CELL_M).floor() as i32..=(max / CELL_M).floor() as i32
+fn cells_between(min: Vec3, max: Vec3) -> (std::ops::RangeInclusive<i32>, std::ops::RangeInclusive<i32>) {
+    let cells = |min: f32, max: f32| (min / CELL_M).floor() as i32..=(max / CELL_M).floor() as i32;
+    (cells(min.x, max.x), cells(min.z, max.z))
 }
 
 impl Scenery {
@@ -67,21 +151,19 @@ impl Scenery {
     pub fn new(world: &WorldDefinition) -> Self {
         let mut scenery = Self::default();
         for item in &world.scenery {
-            let [x, y, z] = item.size;
-            let shape = Cuboid::new(Vec3::new(x, y, z) / 2.0);
-            let pose = Isometry::from_parts(Vec3::from_array(item.centre), item.rotation());
-            let aabb = shape.compute_aabb(&pose).loosened(SKIN_M);
-            scenery.insert(StaticBox { pose, shape, aabb });
+            scenery.insert(OrientedBox {
+                centre: Vec3::from_array(item.centre),
+                rotation: item.rotation(),
+                half_extents: Vec3::from_array(item.size) / 2.0,
+            });
         }
         scenery
     }
 
-    fn insert(&mut self, item: StaticBox) {
+    fn insert(&mut self, item: OrientedBox) {
         let index = self.boxes.len() as u32;
-        let (columns, rows) = (
-            cell_range(item.aabb.mins.x, item.aabb.maxs.x),
-            cell_range(item.aabb.mins.z, item.aabb.maxs.z),
-        );
+        let reach = item.reach() + Vec3::splat(CAPSULE_RADIUS_M + SKIN_M);
+        let (columns, rows) = cells_between(item.centre - reach, item.centre + reach);
         let span = |range: &std::ops::RangeInclusive<i32>| i64::from(*range.end()) - i64::from(*range.start()) + 1;
         if span(&columns) * span(&rows) > CELLS_PER_BOX_MAX {
             self.everywhere.push(index);
@@ -95,12 +177,9 @@ impl Scenery {
         self.boxes.push(item);
     }
 
-    /// Calls `visit` with each box whose bounds meet `aabb`, in a fixed order and once each.
-    fn visit_near(&self, aabb: &Aabb, mut visit: impl FnMut(&StaticBox)) {
-        let (columns, rows) = (
-            cell_range(aabb.mins.x, aabb.maxs.x),
-            cell_range(aabb.mins.z, aabb.maxs.z),
-        );
+    /// Calls `visit` with each box in the cells that a movement of a player's centre touches, in a fixed order, once each.
+    fn visit_near(&self, from: Vec3, to: Vec3, mut visit: impl FnMut(&OrientedBox)) {
+        let (columns, rows) = cells_between(from.min(to), from.max(to));
         let single = columns.start() == columns.end() && rows.start() == rows.end();
         let mut candidates = smallvec::SmallVec::<[u32; 16]>::new();
         for column in columns {
@@ -113,62 +192,21 @@ impl Scenery {
             candidates.dedup();
         }
         for index in self.everywhere.iter().chain(&candidates) {
-            let item = &self.boxes[*index as usize];
-            if item.aabb.intersects(aabb) {
-                visit(item);
-            }
+            visit(&self.boxes[*index as usize]);
         }
     }
 
     /// See [`SpatialQueries::cast_player`].
     pub fn cast_player(&self, from: Vec3, delta: Vec3) -> Option<CapsuleHit> {
-        let capsule = player_capsule();
-        let here = Isometry::from_translation(from);
-        let there = Isometry::from_translation(from + delta);
-        let swept = capsule
-            .compute_aabb(&here)
-            .merged(&capsule.compute_aabb(&there))
-            .loosened(SKIN_M);
-        let options = ShapeCastOptions {
-            max_time_of_impact: 1.0,
-            target_distance: SKIN_M,
-            ..ShapeCastOptions::default()
-        };
         let mut nearest: Option<CapsuleHit> = None;
-        self.visit_near(&swept, |item| {
-            let hit = query::cast_shapes(&here, delta, &capsule, &item.pose, Vec3::ZERO, &item.shape, options);
-            let Ok(Some(hit)) = hit else { return };
-            // normal2 is on the box, in its own frame.
-            let normal = item.pose.rotation * hit.normal2;
-            let separating = delta.dot(normal) >= 0.0;
-            if hit.status == ShapeCastStatus::Failed || separating || !normal.is_finite() {
-                return;
-            }
-            if nearest.is_none_or(|best| hit.time_of_impact < best.fraction) {
-                nearest = Some(CapsuleHit {
-                    fraction: hit.time_of_impact,
-                    normal,
-                });
+        self.visit_near(from, from + delta, |item| {
+            if let Some(hit) = item.cast(from, delta)
+                && nearest.is_none_or(|best| hit.fraction < best.fraction)
+            {
+                nearest = Some(hit);
             }
         });
         nearest
-    }
-
-    /// How far a capsule at `position` must move to leave what it stands in, or `None` where it is free.
-    pub fn penetration(&self, position: Vec3) -> Option<Vec3> {
-        let capsule = player_capsule();
-        let here = Isometry::from_translation(position);
-        let mut push: Option<Vec3> = None;
-        self.visit_near(&capsule.compute_aabb(&here), |item| {
-            let contact = query::contact(&here, &capsule, &item.pose, &item.shape, 0.0);
-            if let Ok(Some(contact)) = contact
-                && contact.dist < 0.0
-                && push.is_none_or(|current| current.length() < -contact.dist)
-            {
-                push = Some(contact.normal2 * -contact.dist);
-            }
-        });
-        push
     }
 }
 
@@ -183,25 +221,23 @@ pub struct SurroundingCrate {
     pub half_extents: Vec3,
 }
 
-/// How near a crate counts as touched, in metres: walking speed times one slow tick.
+/// How near a crate counts as touched, in metres: walking speed times half a slow tick.
 pub const CRATE_REACH_M: f32 = 0.05;
 
 impl SurroundingCrate {
-    /// The nearest point of the crate to a player's capsule at `position`, as (unit direction from the player to the
-    /// crate in x-z, distance in metres); `None` where it is out of reach.
-    pub fn contact(&self, position: Vec3) -> Option<(Vec3, f32)> {
+    /// The unit direction in x-z from a player at `position` to the crate, if the player's capsule touches it.
+    pub fn contact(&self, position: Vec3) -> Option<Vec3> {
         let reach = self.half_extents.length() + CAPSULE_RADIUS_M + CAPSULE_HALF_SEGMENT_M + CRATE_REACH_M;
         if self.position.distance_squared(position) > reach * reach {
             return None;
         }
-        let crate_pose = Isometry::from_parts(self.position, self.rotation);
-        let player = Isometry::from_translation(position);
-        let cuboid = Cuboid::new(self.half_extents);
-        let contact = query::contact(&player, &player_capsule(), &crate_pose, &cuboid, CRATE_REACH_M)
-            .ok()
-            .flatten()?;
+        let item =
+            OrientedBox { centre: self.position, rotation: self.rotation, half_extents: self.half_extents };
+        if item.nearest(position).distance > CAPSULE_RADIUS_M + CRATE_REACH_M {
+            return None;
+        }
         let direction = (self.position - position).with_y(0.0).normalize_or_zero();
-        (direction != Vec3::ZERO).then_some((direction, contact.dist))
+        (direction != Vec3::ZERO).then_some(direction)
     }
 }
 

@@ -11,5 +11,6 @@ pub mod progress;
 pub mod report;
 pub mod scenario;
 pub mod scrape;
+pub mod swarm;
 pub mod table;
 pub mod timing;

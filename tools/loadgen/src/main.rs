@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use meridian_loadgen::baseline::{self, BaselineOptions};
-use meridian_loadgen::cli::{BaselineArgs, Cli, Command, SwarmArgs};
+use meridian_loadgen::cli::{BaselineArgs, Cli, Command, RunArgs, SwarmArgs};
 use meridian_loadgen::report::Report;
+use meridian_loadgen::swarm::{self, SwarmOptions, demo_game};
 use meridian_loadgen::{progress, table};
 use tracing_subscriber::EnvFilter;
 
@@ -35,12 +36,33 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(_) => anyhow::bail!("not there yet"),
+        Command::Run(args) => {
+            // A broken file is told before the run, not after it.
+            let baseline = args.baseline.as_deref().map(Report::read).transpose()?;
+            let report = swarm::run(&swarm_options(&args), &progress::show)?;
+            conclude(&report, baseline.as_ref(), &args.swarm)
+        }
         Command::Baseline(args) => {
             let report = baseline::run(&baseline_options(&args)?, &progress::show)?;
             conclude(&report, None, &args.swarm)
         }
         Command::BaselineServer { world } => baseline::serve(&world).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn swarm_options(args: &RunArgs) -> SwarmOptions {
+    let swarm = &args.swarm;
+    SwarmOptions {
+        server: args.server.clone(),
+        admin: Some(args.admin.clone()),
+        bots: swarm.bots as usize,
+        measure: swarm.seconds,
+        warmup: swarm.warmup,
+        scenario: swarm.scenario,
+        predict: args.predict,
+        probe_every: swarm.probe_every,
+        seed: swarm.seed,
+        game: demo_game(),
     }
 }
 

@@ -9,6 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::histogram::Summary;
 
+/// The terms of an action's latency, in the order in which they pass.
+pub const TERMS: [&str; 7] = [
+    "uplink",
+    "forward",
+    "tick_wait",
+    "simulate",
+    "gateway",
+    "downlink",
+    "apply",
+];
+
 /// Everything one run measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {

@@ -4,7 +4,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use crate::histogram::Summary;
-use crate::report::Report;
+use crate::report::{Report, TERMS};
 
 /// Draws `report`; with a `baseline`, its figures and the ratio to them stand beside.
 pub fn render(report: &Report, baseline: Option<&Report>) -> String {
@@ -76,7 +76,9 @@ fn latencies(report: &Report, baseline: Option<&Report>) -> Table {
         &report.observer_latency_ms,
         baseline.map(|stock| &stock.observer_latency_ms),
     );
-    for (term, summary) in &report.terms_ms {
+    let mut terms: Vec<_> = report.terms_ms.iter().collect();
+    terms.sort_by_key(|(term, _)| TERMS.iter().position(|known| known == term).unwrap_or(TERMS.len()));
+    for (term, summary) in terms {
         let stock = baseline.and_then(|stock| stock.terms_ms.get(term));
         add(format!("  {}, ms", term.replace('_', " ")), summary, stock);
     }
@@ -224,6 +226,18 @@ mod tests {
         );
         assert!(!text.contains("inputs late") && !text.contains("stock"), "{text}");
         assert!(text.starts_with("40 of 40 bots connected"));
+    }
+
+    #[test]
+    fn terms_stand_in_the_order_in_which_they_pass() {
+        let mut report = report(1.0);
+        report.terms_ms = TERMS
+            .iter()
+            .map(|term| ((*term).to_owned(), Summary::default()))
+            .collect();
+        let text = render(&report, None);
+        let places = TERMS.map(|term| text.find(&format!("  {}, ms", term.replace('_', " "))).unwrap());
+        assert!(places.is_sorted(), "{text}");
     }
 
     #[test]

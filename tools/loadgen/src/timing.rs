@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 /// Bots join at this interval: forty within a second, so that no tick has to greet all of them.
-const JOIN_INTERVAL: Duration = Duration::from_millis(25);
+pub const JOIN_INTERVAL: Duration = Duration::from_millis(25);
+
+/// Bots stay for this long after the window: an action that was stamped at its end must be able to take long, or the
+/// slowest would not be counted.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// A run's moments.
 #[derive(Clone, Copy, Debug)]
@@ -12,8 +16,10 @@ pub struct Timing {
     pub start: Instant,
     /// When the measuring window begins.
     pub measure_from: Instant,
-    /// When it ends, and the run with it.
+    /// When it ends.
     pub until: Instant,
+    /// When the bots leave.
+    pub stop: Instant,
 }
 
 impl Timing {
@@ -22,10 +28,12 @@ impl Timing {
         let start = Instant::now();
         let joined = start + JOIN_INTERVAL * u32::try_from(bots).unwrap_or(u32::MAX);
         let measure_from = joined + warmup;
+        let until = measure_from + measure;
         Self {
             start,
             measure_from,
-            until: measure_from + measure,
+            until,
+            stop: until + GRACE,
         }
     }
 
@@ -55,6 +63,6 @@ mod tests {
         assert_eq!(timing.joins(40) - timing.start, Duration::from_secs(1));
         assert_eq!(timing.measure_from - timing.joins(40), Duration::from_secs(3));
         assert!(!timing.measures(timing.joins(39)) && timing.measures(timing.measure_from));
-        assert!(!timing.measures(timing.until));
+        assert!(!timing.measures(timing.until) && timing.stop > timing.until);
     }
 }

@@ -107,7 +107,7 @@ fn push_crates(
         let surrounding = body.at(pose, orientation);
         let mut impulse = Vec3::ZERO;
         for (movement, player) in &players {
-            let Some((towards, _)) = surrounding.contact(movement.position) else {
+            let Some(towards) = surrounding.contact(movement.position) else {
                 continue;
             };
             let walk = player.input.direction() * WALK_SPEED_M_PER_S;

@@ -97,7 +97,9 @@ impl InputRing {
             return;
         }
         self.done |= 1 << back;
-        metrics::counter!(INPUTS, "outcome" => "late", "phase" => self.phase()).increment(1);
+        if self.steady_from.is_some() {
+            metrics::counter!(INPUTS, "outcome" => "late", "phase" => self.phase()).increment(1);
+        }
         let slack = slack_ms(clock.due(tick), now);
         self.late_slack_ms = Some(self.late_slack_ms.map_or(slack, |known| known.min(slack)));
     }
@@ -148,9 +150,6 @@ impl InputRing {
     fn repeat(&mut self) -> PlayerInput {
         if self.steady_from.is_some() {
             metrics::counter!(INPUTS, "outcome" => "missing", "phase" => self.phase()).increment(1);
-        } else {
-            // Before its first input a player is nobody's fault.
-            self.done |= 1;
         }
         self.missing_in_a_row += 1;
         self.last = if self.missing_in_a_row > REPEAT_TICKS_MAX {
@@ -252,6 +251,20 @@ mod tests {
         ring.insert(&batch(now, [1, 3]), &clock, now);
         let (input, _) = ring.take(START + 3, clock.due(START + 3));
         assert!(input.slack > 0);
+    }
+
+    #[test]
+    fn a_player_whose_first_inputs_are_late_is_told_so() {
+        let (clock, mut ring) = (clock(), InputRing::new(START));
+        for tick in 0..10 {
+            let (input, _) = ring.take(START + tick, clock.due(START + tick));
+            assert!(!input.applied);
+            assert_eq!(input.slack < 0, tick > 2, "in tick {tick}");
+            let now = clock.due(START + tick);
+            if let Some(late) = tick.checked_sub(2) {
+                ring.insert(&batch(now, [late]), &clock, now);
+            }
+        }
     }
 
     proptest! {

@@ -1,0 +1,209 @@
+//! `loadgen run`: a swarm of bots against a running Meridian server, and what it measured.
+//!
+//! A bot is a [`HeadlessClient`](meridian_client_net::HeadlessClient) without prediction, unless it is asked for. A
+//! driver thread holds up to [`BOTS_PER_DRIVER`] bots, sleeps in one `poll` over their sockets until a packet or the
+//! next tick of any, and touches only the bots concerned. It never waits for the server's HTTP side: sessions are asked
+//! for on a thread of their own.
+
+mod bot;
+mod driver;
+mod joiner;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use meridian_client_net::{GameFn, ProbeTerms};
+use meridian_game::demo::DemoPlugin;
+
+use crate::histogram::{DurationHistogram, Summary};
+use crate::probe::ProbeBoard;
+use crate::report::{Bots, Inputs, Loadgen, Report, TERMS, cpu_us_per};
+use crate::scenario::{ScenarioKind, Stage};
+use crate::scrape::{Scrape, Scraped};
+use crate::timing::Timing;
+use driver::{DriverOptions, Part};
+
+/// Bots of one driver thread at most: at 150 us a tick, half of a core at 60 Hz.
+pub const BOTS_PER_DRIVER: usize = 50;
+
+/// What a swarm is.
+#[derive(Clone)]
+pub struct SwarmOptions {
+    /// Where sessions are asked for.
+    pub server: String,
+    /// Where the server's metrics are, if they are wanted.
+    pub admin: Option<String>,
+    /// How many bots.
+    pub bots: usize,
+    /// Length of the measuring window.
+    pub measure: Duration,
+    /// From the last bot's joining to the window.
+    pub warmup: Duration,
+    /// What the bots do.
+    pub scenario: ScenarioKind,
+    /// Whether bots predict their own player and interpolate the others, as a player's client does.
+    pub predict: bool,
+    /// How often each bot stamps an action.
+    pub probe_every: Duration,
+    /// Seed of the bots' walks.
+    pub seed: u64,
+    /// The game that the server plays.
+    pub game: GameFn,
+}
+
+/// The game that a server plays unless it was built for another.
+pub fn demo_game() -> GameFn {
+    Arc::new(|app| {
+        app.add_plugins(DemoPlugin);
+    })
+}
+
+/// What all drivers measure together.
+struct Measured {
+    board: ProbeBoard,
+    terms: [DurationHistogram; TERMS.len()],
+}
+
+impl Measured {
+    fn new(timing: &Timing) -> Self {
+        let board = ProbeBoard::new(timing.measure_from, timing.until);
+        Self {
+            board,
+            terms: std::array::from_fn(|_| DurationHistogram::default()),
+        }
+    }
+
+    fn record_terms(&mut self, terms: &ProbeTerms) {
+        let ProbeTerms {
+            uplink,
+            forward,
+            tick_wait,
+            simulate,
+            gateway,
+            downlink,
+            apply,
+        } = *terms;
+        // In the order of TERMS.
+        let durations = [uplink, forward, tick_wait, simulate, gateway, downlink, apply];
+        self.terms
+            .iter_mut()
+            .zip(durations)
+            .for_each(|(histogram, duration)| histogram.record(duration));
+    }
+
+    fn terms_ms(&self) -> BTreeMap<String, Summary> {
+        let named = TERMS
+            .iter()
+            .zip(&self.terms)
+            .filter(|(_, histogram)| histogram.samples() > 0);
+        named
+            .map(|(term, histogram)| ((*term).to_owned(), histogram.summary_ms()))
+            .collect()
+    }
+}
+
+/// Sends the bots and reports. `progress` is called once and returns when the run is over.
+///
+/// # Errors
+/// The server gives no session to the first bot, or a driver cannot run. What befalls later bots is in the report.
+pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result<Report> {
+    // The first session tells whether there is a server at all, and which world it plays.
+    let first = joiner::first_session(&options.server)?;
+    let world = first.world.clone();
+    let tick = world.tick_rate_hz.tick_duration();
+    let timing = Timing::start(options.bots, options.warmup, options.measure);
+    let measured = Arc::new(Mutex::new(Measured::new(&timing)));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = options.bots.div_ceil(BOTS_PER_DRIVER).clamp(1, cores);
+    let driver_options = DriverOptions {
+        timing,
+        stage: Stage::new(options.scenario, &world),
+        seed: options.seed,
+        predict: options.predict,
+        probe_every: options.probe_every,
+        server: options.server.clone(),
+        game: options.game.clone(),
+        measured: measured.clone(),
+    };
+    let (inboxes, handles): (Vec<_>, Vec<_>) = (0..count)
+        .map(|driver| {
+            let (sender, inbox) = channel();
+            let driver_options = driver_options.clone();
+            let builder = std::thread::Builder::new().name(format!("bots-{driver}"));
+            let handle = builder
+                .spawn(move || driver::drive(&driver_options, &inbox))
+                .context("cannot start a thread");
+            (sender, handle)
+        })
+        .unzip();
+    drop(driver_options);
+    let joiner = joiner::start(first, options.server.clone(), options.bots, timing, inboxes)?;
+    let scrapes = watch(options, &timing, progress)?;
+    joiner
+        .join()
+        .map_err(|_| anyhow!("the thread that asks for sessions panicked"))?;
+    let mut parts = Vec::with_capacity(count);
+    for handle in handles {
+        parts.push(handle?.join().map_err(|_| anyhow!("a thread of bots panicked"))??);
+    }
+    let measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut report = summarise(options, &Part::sum(&parts), scrapes.as_ref(), tick);
+    report.tick_rate_hz = u64::from(world.tick_rate_hz.hz());
+    report.set_latencies(
+        measured.board.action().summary_ms(),
+        measured.board.observer().summary_ms(),
+        tick,
+    );
+    report.terms_ms = measured.terms_ms();
+    Ok(report)
+}
+
+/// Shows the progress, and scrapes the server's metrics when the measuring window begins and ends.
+fn watch(
+    options: &SwarmOptions,
+    timing: &Timing,
+    progress: &dyn Fn(&Timing),
+) -> anyhow::Result<Option<(Scrape, Scrape)>> {
+    let scrape = |at| {
+        timing.sleep_until(at);
+        let fetched = options.admin.as_deref().map(Scrape::fetch)?;
+        fetched
+            .inspect_err(|error| tracing::warn!("the server's figures will be absent: {error:#}"))
+            .ok()
+    };
+    std::thread::scope(|scope| {
+        let scraper = scope.spawn(|| scrape(timing.measure_from).zip(scrape(timing.until)));
+        progress(timing);
+        scraper
+            .join()
+            .map_err(|_| anyhow!("the thread that fetches the server's metrics panicked"))
+    })
+}
+
+fn summarise(options: &SwarmOptions, part: &Part, scrapes: Option<&(Scrape, Scrape)>, tick: Duration) -> Report {
+    let scraped = scrapes.map(|(before, after)| Scraped::new(before, after));
+    let inputs = Inputs {
+        sent: part.inputs,
+        ..Inputs::default()
+    };
+    Report {
+        bots: Bots {
+            requested: options.bots as u64,
+            connected: part.connected,
+            disconnected: part.disconnected,
+        },
+        seconds: options.measure.as_secs_f64(),
+        inputs: scraped.map_or(inputs, |scraped| scraped.inputs(part.inputs)),
+        wire: part.wire,
+        server: scraped
+            .map(|scraped| scraped.server(part.connected, tick))
+            .unwrap_or_default(),
+        loadgen: Loadgen {
+            cpu_us_per_bot_tick: cpu_us_per(part.cpu, part.inputs),
+        },
+        ..Report::default()
+    }
+}

@@ -1,0 +1,162 @@
+//! One bot of the swarm: a headless client, its walk, and what is read off it.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use meridian_client_net::{ClientStats, ConnectionState, Connector, HeadlessClient, HeadlessOptions};
+use meridian_link::{PolledUdp, bind_udp};
+
+use super::driver::DriverOptions;
+use super::joiner::Joining;
+use crate::probe::ProbeId;
+use crate::report::Wire;
+use crate::scenario::Behaviour;
+
+/// One bot. Not `Send`: made on the thread that drives it.
+pub(super) struct Bot {
+    client: HeadlessClient,
+    socket: UdpSocket,
+    behaviour: Behaviour,
+    probe_every: Duration,
+    next_probe: Instant,
+    in_world: bool,
+    refused: bool,
+    before: ClientStats,
+}
+
+impl Bot {
+    /// A bot that begins to connect.
+    pub(super) fn join(options: &DriverOptions, joining: &Joining, now: Instant) -> anyhow::Result<Self> {
+        let index = joining.index;
+        let any = match joining.session.gateway {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        let io = PolledUdp::new(bind_udp(any).context("no socket for a bot; is the limit of open files reached?")?)?;
+        let socket = io.try_clone_socket().context("no second handle on a bot's socket")?;
+        let client_options = HeadlessOptions {
+            predict: options.predict,
+            interpolate: options.predict,
+            server_url: Some(options.server.clone()),
+            game: options.game.clone(),
+        };
+        Ok(Self {
+            client: HeadlessClient::new(client_options, &joining.session, Box::new(io), now),
+            socket,
+            behaviour: Behaviour::new(options.stage.clone(), options.seed, index),
+            probe_every: options.probe_every,
+            // Spread over the interval, so that no tick has to answer all probes.
+            next_probe: now + options.probe_every.mul_f64((index as f64 * 0.618).fract()),
+            in_world: false,
+            refused: false,
+            before: ClientStats::default(),
+        })
+    }
+
+    /// What becomes readable when a packet is there.
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// When the bot must be driven at the latest.
+    pub(super) fn next_wake(&self) -> Instant {
+        self.client.next_wake()
+    }
+
+    /// Does a tick when one is due, or takes in what has arrived; then tells what it measured.
+    pub(super) fn drive(&mut self, options: &DriverOptions) {
+        let now = Instant::now();
+        if now >= self.client.next_wake() {
+            let pose = self.client.own_pose();
+            let input = self.behaviour.next(pose.map(|pose| pose.position));
+            self.client.set_input(input);
+            if self.in_world && now >= self.next_probe {
+                // Probes missed while the bot was not in the world are not made up for.
+                self.next_probe = (self.next_probe + self.probe_every).max(now);
+                self.client.stamp();
+            }
+        }
+        self.client.update(now);
+        self.note_state();
+        self.tell(options);
+    }
+
+    fn note_state(&mut self) {
+        match self.client.state() {
+            ConnectionState::Playing => self.in_world = true,
+            ConnectionState::Refused { reason } if !self.refused => {
+                tracing::warn!(reason, "a bot was refused");
+                self.refused = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves what the client measured to where all bots' measurements meet.
+    fn tell(&mut self, options: &DriverOptions) {
+        let (samples, sightings) = (self.client.drain_probes(), self.client.drain_sightings());
+        if samples.is_empty() && sightings.is_empty() {
+            return;
+        }
+        let world = self.client.app_mut().world();
+        let own = world.resource::<Connector>().welcome.map(|welcome| welcome.entity.0);
+        let mut measured = options.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        for sample in &samples {
+            let Some(subject) = own else { continue };
+            let id = ProbeId {
+                subject,
+                sequence: sample.sequence,
+            };
+            measured.board.stamped(id, sample.stamped);
+            measured.board.echoed(id, sample.echoed);
+            if let Some(terms) = sample.terms.filter(|_| options.timing.measures(sample.stamped)) {
+                measured.record_terms(&terms);
+            }
+        }
+        for sighting in &sightings {
+            let id = ProbeId {
+                subject: sighting.entity.0,
+                sequence: sighting.sequence,
+            };
+            measured.board.sighted(id, sighting.seen);
+        }
+    }
+
+    /// The measuring window begins.
+    pub(super) fn begin(&mut self) {
+        self.before = self.client.stats();
+    }
+
+    /// Whether the bot ever was in the world.
+    pub(super) fn was_in_world(&self) -> bool {
+        self.in_world
+    }
+
+    /// Connections that broke, since the bot's start.
+    pub(super) fn disconnects(&self) -> u64 {
+        self.client.stats().disconnects
+    }
+
+    /// Inputs sent in the measuring window.
+    pub(super) fn inputs(&self) -> u64 {
+        self.client.stats().inputs_sent.saturating_sub(self.before.inputs_sent)
+    }
+
+    /// What went over the socket in the measuring window.
+    pub(super) fn wire(&self) -> Wire {
+        wire(&self.client.stats()).since(&wire(&self.before))
+    }
+}
+
+fn wire(stats: &ClientStats) -> Wire {
+    Wire {
+        bytes_up: stats.link.bytes_out,
+        bytes_down: stats.link.bytes_in,
+        packets_up: stats.link.packets_out,
+        packets_down: stats.link.packets_in,
+        entity_updates: stats.entity_updates,
+        bytes_per_entity_update: None,
+    }
+}

@@ -1,0 +1,76 @@
+//! Asks for the bots' sessions, one after the other, on a thread that no bot waits for.
+
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use meridian_client_net::{Session, SessionError, request_session};
+
+use crate::timing::Timing;
+
+/// How long a bot waits before it asks again, where asking again may help.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// How often a bot asks.
+const TRIES_MAX: usize = 8;
+
+/// A session for bot number `index`.
+pub(super) struct Joining {
+    pub(super) index: usize,
+    pub(super) session: Session,
+}
+
+fn name(index: usize) -> String {
+    format!("bot-{}", index + 1)
+}
+
+/// The session of the first bot; without it there is no run.
+pub(super) fn first_session(server: &str) -> anyhow::Result<Session> {
+    request_session(server, &name(0)).context("no session for the first bot")
+}
+
+/// Hands out sessions to the drivers in turn, each bot's at its time, until all have one or measuring begins.
+pub(super) fn start(
+    first: Session,
+    server: String,
+    bots: usize,
+    timing: Timing,
+    inboxes: Vec<Sender<Joining>>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name("joiner".to_owned());
+    let work = move || {
+        let mut first = Some(first);
+        for index in 0..bots {
+            timing.sleep_until(timing.joins(index));
+            let Some(session) = first.take().or_else(|| ask(&server, index, &timing)) else {
+                continue;
+            };
+            // A driver that is gone has said why; its bots count as not connected.
+            let _ = inboxes[index % inboxes.len()].send(Joining { index, session });
+        }
+    };
+    builder.spawn(work).context("cannot start a thread")
+}
+
+fn ask(server: &str, index: usize, timing: &Timing) -> Option<Session> {
+    for _ in 0..TRIES_MAX {
+        if Instant::now() >= timing.until {
+            return None;
+        }
+        match request_session(server, &name(index)) {
+            Ok(session) => return Some(session),
+            Err(error) => {
+                tracing::warn!(bot = name(index), %error, "no session");
+                if !may_help(&error) {
+                    return None;
+                }
+            }
+        }
+        std::thread::sleep(RETRY_AFTER);
+    }
+    None
+}
+
+fn may_help(error: &SessionError) -> bool {
+    error.is_temporary()
+}
