@@ -142,7 +142,11 @@ fn slide(queries: &impl SpatialQueries, from: Vec3, velocity: &mut Vec3, delta_s
             remaining.y = remaining.y.max(0.0);
         } else if normal.y > -GROUND_NORMAL_Y {
             // A wall is vertical to a walker: it never lifts nor presses down.
-            normal = normal.with_y(0.0).normalize_or(normal);
+            let upright = normal.with_y(0.0).normalize_or(normal);
+            // Unless that would leave the way into it open, as for who falls onto a steep edge.
+            if remaining.dot(upright) < 0.0 {
+                normal = upright;
+            }
         }
         *velocity -= normal * velocity.dot(normal).min(0.0);
         remaining -= normal * remaining.dot(normal).min(0.0);

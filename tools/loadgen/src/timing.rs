@@ -22,6 +22,19 @@ pub struct Timing {
     pub stop: Instant,
 }
 
+/// What a moment of a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Bots join and settle.
+    Joining,
+    /// What happens counts.
+    Measuring,
+    /// What was begun may end.
+    Ending,
+    /// The bots leave.
+    Over,
+}
+
 impl Timing {
     /// A run that starts now: bots join one after the other, settle for `warmup`, and are then measured.
     pub fn start(bots: usize, warmup: Duration, measure: Duration) -> Self {
@@ -42,9 +55,28 @@ impl Timing {
         self.start + JOIN_INTERVAL * u32::try_from(index).unwrap_or(u32::MAX)
     }
 
+    /// What the moment `now` is for.
+    pub fn phase(&self, now: Instant) -> Phase {
+        match now {
+            now if now < self.measure_from => Phase::Joining,
+            now if now < self.until => Phase::Measuring,
+            now if now < self.stop => Phase::Ending,
+            _ => Phase::Over,
+        }
+    }
+
+    /// When the phase after that of `now` begins.
+    pub fn next_phase(&self, now: Instant) -> Instant {
+        match self.phase(now) {
+            Phase::Joining => self.measure_from,
+            Phase::Measuring => self.until,
+            Phase::Ending | Phase::Over => self.stop,
+        }
+    }
+
     /// Whether `now` lies in the measuring window.
     pub fn measures(&self, now: Instant) -> bool {
-        (self.measure_from..self.until).contains(&now)
+        self.phase(now) == Phase::Measuring
     }
 
     /// Sleeps until `instant`; not at all when it has passed.
@@ -63,6 +95,10 @@ mod tests {
         assert_eq!(timing.joins(40) - timing.start, Duration::from_secs(1));
         assert_eq!(timing.measure_from - timing.joins(40), Duration::from_secs(3));
         assert!(!timing.measures(timing.joins(39)) && timing.measures(timing.measure_from));
-        assert!(!timing.measures(timing.until) && timing.stop > timing.until);
+        assert_eq!(
+            (timing.phase(timing.until), timing.phase(timing.stop)),
+            (Phase::Ending, Phase::Over)
+        );
+        assert_eq!(timing.next_phase(timing.until), timing.stop);
     }
 }

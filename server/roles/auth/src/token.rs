@@ -1,17 +1,20 @@
-//! Connect tokens of netcode 1.02 (`STANDARD.md` of the netcode project, "Connect Token").
-//!
-//! They are sealed by `renetcode`. Its private part, additional data and cipher are byte for byte what the gateway's netcode server
-//! opens. Its public part differs in two ways: it begins with the client id, which the standard does not have, and it is not padded
-//! to 2048 bytes. [`ConnectTokenIssuer::issue`] undoes both.
+//! Connect tokens of netcode 1.02 (`STANDARD.md` of the netcode project, "Connect Token"), as lightyear reads them: field by field
+//! the standard's, but with integers in network byte order where the standard has them little-endian.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use chacha20poly1305::{AeadInPlace, KeyInit, XChaCha20Poly1305, XNonce};
 use meridian_runtime::SecretKey;
 use meridian_session::{CONNECT_TOKEN_BYTES, NETCODE_PROTOCOL_ID, TokenUserData};
-use renetcode::{ConnectToken, TokenGenerationError};
+use rand::Rng;
 
-/// The client id that `renetcode` writes before the standard's token.
-const CLIENT_ID_BYTES: usize = size_of::<u64>();
+const VERSION: &[u8; 13] = b"NETCODE 1.02\0";
+/// The sealed part: its fields, zeros, and the tag.
+const PRIVATE_BYTES: usize = 1024;
+const TAG_BYTES: usize = 16;
+const NONCE_BYTES: usize = 24;
+const SESSION_KEY_BYTES: usize = 32;
 
 /// Makes connect tokens with one key.
 pub(crate) struct ConnectTokenIssuer<'a> {
@@ -30,7 +33,7 @@ impl ConnectTokenIssuer<'_> {
     /// Makes a token for one client and one gateway. `now` is the time since the Unix epoch.
     ///
     /// # Errors
-    /// The token could not be sealed or written.
+    /// The token could not be sealed.
     pub(crate) fn issue(
         &self,
         now: Duration,
@@ -38,47 +41,81 @@ impl ConnectTokenIssuer<'_> {
         gateway: SocketAddr,
         user_data: &TokenUserData,
     ) -> Result<IssuedToken, TokenError> {
-        let token = ConnectToken::generate(
-            now,
-            NETCODE_PROTOCOL_ID,
-            u64::from(self.expiry_s),
-            client_id,
-            i32::try_from(self.connection_timeout_s).unwrap_or(i32::MAX),
-            vec![gateway],
-            Some(&user_data.encode()),
-            self.netcode_key.expose(),
-        )?;
-        let mut written = Vec::with_capacity(CLIENT_ID_BYTES + CONNECT_TOKEN_BYTES);
-        token.write(&mut written).map_err(TokenGenerationError::IoError)?;
-        let standard = written.get(CLIENT_ID_BYTES..).unwrap_or_default();
-        let mut bytes = [0; CONNECT_TOKEN_BYTES];
-        bytes
-            .get_mut(..standard.len())
-            .ok_or(TokenError::TooLong)?
-            .copy_from_slice(standard);
-        Ok(IssuedToken {
-            bytes,
-            expires_at_unix_s: token.expire_timestamp,
-        })
+        let expires_at_unix_s = now.as_secs() + u64::from(self.expiry_s);
+        let timeout_s = i32::try_from(self.connection_timeout_s).unwrap_or(i32::MAX).to_be_bytes();
+        let mut random = rand::rng();
+        let mut nonce = [0; NONCE_BYTES];
+        random.fill_bytes(&mut nonce);
+        let mut session_keys = [0; 2 * SESSION_KEY_BYTES];
+        random.fill_bytes(&mut session_keys);
+        let addresses = address_list(gateway);
+
+        let mut private = Vec::with_capacity(PRIVATE_BYTES);
+        private.extend(client_id.to_be_bytes());
+        private.extend(timeout_s);
+        private.extend(&addresses);
+        private.extend(session_keys);
+        private.extend(user_data.encode());
+        private.resize(PRIVATE_BYTES - TAG_BYTES, 0);
+        self.seal(&mut private, &nonce, expires_at_unix_s)?;
+
+        let mut token = Vec::with_capacity(CONNECT_TOKEN_BYTES);
+        token.extend(VERSION);
+        token.extend(NETCODE_PROTOCOL_ID.to_be_bytes());
+        token.extend(now.as_secs().to_be_bytes());
+        token.extend(expires_at_unix_s.to_be_bytes());
+        token.extend(nonce);
+        token.extend(private);
+        token.extend(timeout_s);
+        token.extend(&addresses);
+        token.extend(session_keys);
+        token.resize(CONNECT_TOKEN_BYTES, 0);
+        let bytes = token.try_into().map_err(|_| TokenError)?;
+        Ok(IssuedToken { bytes, expires_at_unix_s })
+    }
+
+    /// Encrypts the private part in place and appends its tag; version, protocol and expiry are authenticated with it.
+    fn seal(&self, private: &mut Vec<u8>, nonce: &[u8; NONCE_BYTES], expires_at_unix_s: u64) -> Result<(), TokenError> {
+        let mut additional_data = VERSION.to_vec();
+        additional_data.extend(NETCODE_PROTOCOL_ID.to_be_bytes());
+        additional_data.extend(expires_at_unix_s.to_be_bytes());
+        let tag = XChaCha20Poly1305::new(self.netcode_key.expose().into())
+            .encrypt_in_place_detached(XNonce::from_slice(nonce), &additional_data, private)
+            .map_err(|_| TokenError)?;
+        private.extend(tag);
+        Ok(())
     }
 }
 
-/// Why there is no token.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TokenError {
-    #[error("sealing failed: {0}")]
-    Generation(#[from] TokenGenerationError),
-    #[error("the token is longer than {CONNECT_TOKEN_BYTES} bytes")]
-    TooLong,
+/// A list of one address: its length, then its kind (1 for IPv4, 2 for IPv6), octets and port.
+fn address_list(gateway: SocketAddr) -> Vec<u8> {
+    let mut list = 1_u32.to_be_bytes().to_vec();
+    match gateway {
+        SocketAddr::V4(address) => {
+            list.push(1);
+            list.extend(address.ip().octets());
+        }
+        SocketAddr::V6(address) => {
+            list.push(2);
+            list.extend(address.ip().octets());
+        }
+    }
+    list.extend(gateway.port().to_be_bytes());
+    list
 }
+
+/// A token could not be sealed: a broken invariant, for its parts have fixed lengths.
+#[derive(Debug, thiserror::Error)]
+#[error("the connect token could not be sealed")]
+pub(crate) struct TokenError;
 
 #[cfg(test)]
 mod tests {
-    use chacha20poly1305::{AeadInPlace, KeyInit, Tag, XChaCha20Poly1305, XNonce};
+    use chacha20poly1305::Tag;
 
     use super::*;
 
-    /// Reads the token by the offsets of the standard, knowing nothing of `renetcode`.
+    /// Reads the token by the offsets of the standard, knowing nothing of how it was made.
     #[test]
     fn a_token_is_what_the_standard_says() {
         let key = SecretKey::from([7; 32]);
@@ -100,15 +137,15 @@ mod tests {
         assert_eq!(token.expires_at_unix_s, 1_800_000_030);
         let nonce = reader.take(24);
         let mut private = reader.take(1024).to_vec();
-        assert_eq!(reader.take(4), 5_i32.to_le_bytes());
-        assert_eq!(reader.take(4 + 1 + 4 + 2), [1, 0, 0, 0, 1, 127, 0, 0, 1, 0x14, 0x1e]);
+        assert_eq!(reader.take(4), 5_i32.to_be_bytes());
+        assert_eq!(reader.take(4 + 1 + 4 + 2), [0, 0, 0, 1, 1, 127, 0, 0, 1, 0x1e, 0x14]);
         let session_keys = reader.take(64).to_vec();
         assert_eq!(reader.0.len(), 2048 - 13 - 24 - 24 - 1024 - 4 - 11 - 64);
         assert!(reader.0.iter().all(|byte| *byte == 0));
 
         let mut additional_data = b"NETCODE 1.02\0".to_vec();
-        additional_data.extend(NETCODE_PROTOCOL_ID.to_le_bytes());
-        additional_data.extend(1_800_000_030_u64.to_le_bytes());
+        additional_data.extend(NETCODE_PROTOCOL_ID.to_be_bytes());
+        additional_data.extend(1_800_000_030_u64.to_be_bytes());
         let (sealed, tag) = private.split_at_mut(1024 - 16);
         XChaCha20Poly1305::new(key.expose().into())
             .decrypt_in_place_detached(
@@ -119,8 +156,8 @@ mod tests {
             )
             .unwrap();
         let mut reader = Reader(sealed);
-        assert_eq!((reader.u64(), reader.take(4)), (99, &5_i32.to_le_bytes()[..]));
-        assert_eq!(reader.take(11), [1, 0, 0, 0, 1, 127, 0, 0, 1, 0x14, 0x1e]);
+        assert_eq!((reader.u64(), reader.take(4)), (99, &5_i32.to_be_bytes()[..]));
+        assert_eq!(reader.take(11), [0, 0, 0, 1, 1, 127, 0, 0, 1, 0x1e, 0x14]);
         assert_eq!(reader.take(64), session_keys);
         let opened = TokenUserData::decode(reader.take(256).try_into().unwrap()).unwrap();
         assert_eq!(opened, user_data);
@@ -152,7 +189,7 @@ mod tests {
         }
 
         fn u64(&mut self) -> u64 {
-            u64::from_le_bytes(self.take(8).try_into().unwrap())
+            u64::from_be_bytes(self.take(8).try_into().unwrap())
         }
     }
 }

@@ -182,6 +182,7 @@ fn a_stalled_zone_costs_its_players_a_pause_and_nothing_else() {
 #[test]
 fn a_world_of_a_thousand_years_of_ticks_plays_like_a_new_one() {
     let mut world = TestWorld::new(TestOptions {
+        world: PLAIN.to_owned(),
         first_tick: Tick(1 << 41),
         ..TestOptions::default()
     });
@@ -238,10 +239,8 @@ fn a_crate_is_pushed_and_everyone_sees_it() {
     world.run(Duration::from_secs(2));
     let moved = crate_seen(&mut world).unwrap();
     assert!(moved.x > 1.0, "the crate is at {moved}");
-    assert!(
-        own_position(&mut world, 0).x < moved.x + 1.0,
-        "it is pushed, not passed by"
-    );
+    // It slows who pushes it: a free walk would be 12 m long.
+    assert!(own_position(&mut world, 0).x < 7.9);
 }
 
 #[test]

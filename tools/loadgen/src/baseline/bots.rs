@@ -14,7 +14,7 @@ use super::client::{Client, ClientOptions};
 use crate::probe::ProbeBoard;
 use crate::report::Wire;
 use crate::scenario::Stage;
-use crate::timing::Timing;
+use crate::timing::{Phase, Timing};
 
 /// Bots of one thread at most: at up to 0.4 ms a tick, as stock clients were measured to take, half a core.
 const BOTS_PER_THREAD: usize = 20;
@@ -119,50 +119,62 @@ fn drive(mut waiting: Vec<ClientOptions>, timing: &Timing) -> anyhow::Result<Par
     waiting.reverse();
     let mut bots: Vec<Bot> = Vec::with_capacity(waiting.len());
     let mut part = Part::default();
-    let mut begun = false;
-    loop {
+    let mut phase = Phase::Joining;
+    while phase != Phase::Over {
         let now = Instant::now();
-        if now >= timing.until {
-            break;
+        let entered = timing.phase(now);
+        if phase == Phase::Joining && entered > phase {
+            bots.iter_mut().for_each(Bot::begin);
         }
-        if !begun && now >= timing.measure_from {
-            begun = true;
-            for bot in &mut bots {
-                (bot.inputs_before, bot.wire_before) = (bot.client.inputs(), bot.client.wire());
-            }
+        if phase <= Phase::Measuring && entered > Phase::Measuring {
+            bots.iter().for_each(|bot| part.count(bot));
         }
+        phase = entered;
         if let Some(options) = waiting.pop_if(|options| timing.joins(options.index) <= now) {
-            let due = Instant::now();
-            bots.push(Bot {
-                client: Client::connect(options)?,
-                due,
-                inputs_before: 0,
-                wire_before: Wire::default(),
-            });
+            bots.push(Bot::join(options)?);
         }
         let next_join = waiting.last().map(|options| timing.joins(options.index));
-        let Some(bot) = bots.iter_mut().min_by_key(|bot| bot.due) else {
-            timing.sleep_until(next_join.unwrap_or(timing.until));
+        let pause = next_join.unwrap_or(timing.stop).min(timing.next_phase(now));
+        let next = bots.iter_mut().min_by_key(|bot| bot.due).filter(|bot| bot.due <= pause);
+        let Some(bot) = next else {
+            timing.sleep_until(pause);
             continue;
         };
-        if bot.due > now {
-            timing.sleep_until(next_join.map_or(bot.due, |join| join.min(bot.due)));
-            continue;
-        }
+        timing.sleep_until(bot.due);
         let cpu = ThreadTime::now();
         bot.client.update();
-        if begun {
+        if phase == Phase::Measuring {
             part.cpu += cpu.elapsed();
             part.updates += 1;
         }
         // A bot that is late is updated at once, but the updates it missed are not made up for.
         bot.due = (bot.due + bot.client.tick()).max(now);
     }
-    for bot in &bots {
-        part.connected += u64::from(bot.client.was_connected());
-        part.disconnected += bot.client.disconnects();
-        part.inputs += bot.client.inputs() - bot.inputs_before;
-        part.wire = part.wire.plus(&bot.client.wire().since(&bot.wire_before));
-    }
     Ok(part)
+}
+
+impl Bot {
+    fn join(options: ClientOptions) -> anyhow::Result<Self> {
+        let due = Instant::now();
+        let client = Client::connect(options)?;
+        Ok(Self {
+            client,
+            due,
+            inputs_before: 0,
+            wire_before: Wire::default(),
+        })
+    }
+
+    fn begin(&mut self) {
+        (self.inputs_before, self.wire_before) = (self.client.inputs(), self.client.wire());
+    }
+}
+
+impl Part {
+    fn count(&mut self, bot: &Bot) {
+        self.connected += u64::from(bot.client.was_connected());
+        self.disconnected += bot.client.disconnects();
+        self.inputs += bot.client.inputs() - bot.inputs_before;
+        self.wire = self.wire.plus(&bot.client.wire().since(&bot.wire_before));
+    }
 }

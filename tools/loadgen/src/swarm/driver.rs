@@ -15,7 +15,7 @@ use super::bot::Bot;
 use super::joiner::Joining;
 use crate::report::Wire;
 use crate::scenario::Stage;
-use crate::timing::{JOIN_INTERVAL, Timing};
+use crate::timing::{JOIN_INTERVAL, Phase, Timing};
 
 /// What a driver needs to know.
 #[derive(Clone)]
@@ -41,6 +41,16 @@ pub(super) struct Part {
 }
 
 impl Part {
+    fn count(bots: &[Bot], cpu: Option<ThreadTime>) -> Self {
+        Self {
+            connected: bots.iter().filter(|bot| bot.was_in_world()).count() as u64,
+            disconnected: bots.iter().map(Bot::disconnects).sum(),
+            inputs: bots.iter().map(Bot::inputs).sum(),
+            cpu: cpu.map(|cpu| cpu.elapsed()).unwrap_or_default(),
+            wire: bots.iter().fold(Wire::default(), |sum, bot| sum.plus(&bot.wire())),
+        }
+    }
+
     pub(super) fn sum(parts: &[Self]) -> Self {
         parts.iter().fold(Self::default(), |sum, part| Self {
             connected: sum.connected + part.connected,
@@ -57,17 +67,20 @@ pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<Joining>) -> anyho
     let timing = &options.timing;
     let mut bots: Vec<Bot> = Vec::new();
     let mut readable: Vec<bool> = Vec::new();
-    let mut joining = true;
+    let mut part = Part::default();
     let mut cpu: Option<ThreadTime> = None;
-    loop {
+    let (mut phase, mut joining) = (Phase::Joining, true);
+    while phase != Phase::Over {
         let now = Instant::now();
-        if now >= timing.until {
-            break;
-        }
-        if cpu.is_none() && now >= timing.measure_from {
+        let entered = timing.phase(now);
+        if phase == Phase::Joining && entered > phase {
             bots.iter_mut().for_each(Bot::begin);
             cpu = Some(ThreadTime::now());
         }
+        if phase <= Phase::Measuring && entered > Phase::Measuring {
+            part = Part::count(&bots, cpu);
+        }
+        phase = entered;
         // One at a time: making a client takes milliseconds, and the others' ticks do not wait.
         match inbox.try_recv() {
             Ok(message) => bots.push(Bot::join(options, &message, Instant::now())?),
@@ -82,22 +95,12 @@ pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<Joining>) -> anyho
             }
         }
     }
-    Ok(Part {
-        connected: bots.iter().filter(|bot| bot.was_in_world()).count() as u64,
-        disconnected: bots.iter().map(Bot::disconnects).sum(),
-        inputs: bots.iter().map(Bot::inputs).sum(),
-        cpu: cpu.map(|cpu| cpu.elapsed()).unwrap_or_default(),
-        wire: bots.iter().fold(Wire::default(), |sum, bot| sum.plus(&bot.wire())),
-    })
+    Ok(part)
 }
 
 /// When the next pass must be, whether or not a packet comes.
 fn deadline(bots: &[Bot], timing: &Timing, joining: bool, now: Instant) -> Instant {
-    let next_phase = if now < timing.measure_from {
-        timing.measure_from
-    } else {
-        timing.until
-    };
+    let next_phase = timing.next_phase(now);
     let next_join = if joining { now + JOIN_INTERVAL / 4 } else { next_phase };
     let next_wake = bots.iter().map(Bot::next_wake).min().unwrap_or(next_phase);
     next_wake.min(next_join).min(next_phase)

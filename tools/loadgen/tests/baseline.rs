@@ -1,0 +1,97 @@
+//! The stock server and its bots, as the program starts them.
+
+use std::process::{Command, Output};
+
+use meridian_loadgen::report::Report;
+
+fn loadgen(arguments: &[&str]) -> Output {
+    let world = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/data/world.toml");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(arguments);
+    if arguments[0] == "baseline" {
+        command.args(["--world", world]);
+    }
+    command.output().expect("the program runs")
+}
+
+fn messages(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_stock_server_is_measured_as_meridian_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stock.json");
+    let bots = [
+        "baseline",
+        "--bots",
+        "3",
+        "--seconds",
+        "3",
+        "--warmup",
+        "2",
+        "--probe-every",
+        "0.2",
+    ];
+    let output = loadgen(&[&bots[..], &["--scenario", "crowd", "--report", file.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", messages(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("3 of 3 bots connected"));
+
+    let report = Report::read(&file).unwrap();
+    assert_eq!(
+        (report.bots.connected, report.bots.disconnected, report.tick_rate_hz),
+        (3, 0, 60)
+    );
+    assert!(
+        report.action_latency_ms.samples >= 20 && report.observer_latency_ms.samples >= 40,
+        "{report:?}"
+    );
+    // Four ticks on a quiet machine; never less than the one tick that an update takes.
+    let p50 = report.action_latency_ticks.p50.unwrap();
+    assert!((1.0..=20.0).contains(&p50), "{p50} ticks");
+    // Ten floats are 40 bytes; the rest is what lightyear and netcode wrap around them.
+    let bytes = report.wire.bytes_per_entity_update.unwrap();
+    assert!((40.0..=200.0).contains(&bytes), "{bytes} bytes per update");
+    assert!(report.inputs.sent > 300 && report.inputs.late.is_none() && report.handoffs.is_none());
+    assert!(report.loadgen.cpu_us_per_bot_tick.unwrap() > 1.0 && report.server.cpu_us_per_client_tick.unwrap() > 1.0);
+}
+
+#[test]
+fn an_exceeded_bound_is_exit_code_two_and_named() {
+    let bots = [
+        "baseline",
+        "--bots",
+        "1",
+        "--seconds",
+        "1",
+        "--warmup",
+        "1",
+        "--probe-every",
+        "0.2",
+    ];
+    let output = loadgen(&[&bots[..], &["--max-action-p50-ticks", "0.1", "--max-disconnected", "0"]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", messages(&output));
+    assert!(
+        messages(&output).contains("--max-action-p50-ticks 0.1: measured"),
+        "{}",
+        messages(&output)
+    );
+    assert!(
+        !messages(&output).contains("--max-disconnected"),
+        "{}",
+        messages(&output)
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_and_a_world_that_is_not_there_are_named() {
+    let output = loadgen(&["run", "--server", "http://127.0.0.1:1", "--bots", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        messages(&output).contains("http://127.0.0.1:1"),
+        "{}",
+        messages(&output)
+    );
+    let output = loadgen(&["run", "--baseline", "no/such/report.json"]);
+    assert!(output.status.code() == Some(1) && messages(&output).contains("no/such/report.json"));
+}
