@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 /// The least slack that is aimed for, in milliseconds.
-const TARGET_MS: f32 = 1.5;
+const TARGET_MS: f32 = 2.0;
 /// How fast the least slack seen is forgotten, in milliseconds per second: a spike is remembered for some seconds.
-const FORGET_MS_PER_S: f32 = 0.4;
+const FORGET_MS_PER_S: f32 = 0.6;
 /// Fastest and slowest pace, as a factor of real time.
 const SPEED_UP_MAX: f32 = 0.10;
 const SLOW_DOWN_MAX: f32 = 0.02;
@@ -19,8 +19,11 @@ const GAIN_PER_MS: f32 = 0.02;
 const DEAD_BAND_MS: f32 = 0.25;
 /// Errors beyond this many ticks are jumped over.
 const JUMP_TICKS: f32 = 1.5;
-/// Before the loop is settled it follows every sample; afterwards it trusts the least of many.
-const SETTLING_SAMPLES: u32 = 8;
+/// Samples that may move the tick count either way: the first ones, before anything is predicted for long.
+const JUMPING_SAMPLES: u32 = 8;
+/// Before the loop is settled it follows every sample, for joining is no moment to judge a link by; afterwards it keeps
+/// the least of many.
+const SETTLING_SAMPLES: u32 = 60;
 
 /// What the zone told of one input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,7 +88,7 @@ impl SlackController {
         let least = least + (self.speed - 1.0) * seconds * 1e3 + FORGET_MS_PER_S * seconds;
         self.least_ms = Some(least);
         let error_ms = TARGET_MS - least;
-        if error_ms.abs() > JUMP_TICKS * self.tick_ms && (self.samples <= SETTLING_SAMPLES || error_ms > 0.0) {
+        if error_ms.abs() > JUMP_TICKS * self.tick_ms && (self.samples <= JUMPING_SAMPLES || error_ms > 0.0) {
             // Rounded towards more slack, whichever way it goes.
             let ticks = (error_ms / self.tick_ms).ceil();
             self.least_ms = Some(least + ticks * self.tick_ms);

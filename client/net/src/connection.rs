@@ -25,6 +25,8 @@ use crate::session::{Session, SessionError, request_session};
 
 /// How long after a connection broke the next one is tried; doubled with each failure, up to the second.
 pub const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
+/// How long the gateway may be silent while playing.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the gateway may take to answer and to welcome the player.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -177,9 +179,17 @@ fn supervise(world: &mut World) {
         .resource::<Time<Real>>()
         .last_update()
         .unwrap_or_else(Instant::now);
+    let link = world.resource::<Connector>().link;
+    let arrived = link.and_then(|link| world.get::<Arrival>(link)).map_or(now, |arrival| arrival.0);
     let mut connector = world.resource_mut::<Connector>();
     match &connector.state {
-        ConnectionState::Playing | ConnectionState::Refused { .. } => return,
+        ConnectionState::Playing => {
+            if now.saturating_duration_since(arrived) > SILENCE_TIMEOUT {
+                connector.broke("the gateway fell silent".to_owned(), now);
+            }
+            return;
+        }
+        ConnectionState::Refused { .. } => return,
         ConnectionState::Connecting | ConnectionState::Reconnecting { .. } => {}
     }
     if let Some(requested) = &connector.requested {

@@ -19,6 +19,7 @@ use lightyear::prelude::{
 };
 use lightyear::transport::plugin::TransportPlugin;
 use lightyear_messages::plugin::MessagePlugin;
+use lightyear_replication::metadata::MetadataChannel;
 use lightyear_replication::{LightyearRepliconBackend, LightyearRepliconClientBackend, LightyearRepliconServerBackend};
 use meridian_ids::{PlayerId, Tick, TickRate, WorldEntityId};
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,13 @@ fn add_messages(app: &mut App) {
         ..ChannelSettings::default()
     })
     .add_direction(NetworkDirection::ServerToClient);
+    // Replication registers this channel but gives it no direction, and complains at each connection without one.
+    app.add_channel::<MetadataChannel>(ChannelSettings {
+        mode: ChannelMode::UnorderedReliable(ReliableSettings::default()),
+        priority: 10.0,
+        ..ChannelSettings::default()
+    })
+    .add_direction(NetworkDirection::Bidirectional);
     app.register_message::<Welcome>()
         .add_direction(NetworkDirection::ServerToClient);
     app.register_message::<ActionMessage>()

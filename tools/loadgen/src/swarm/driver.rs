@@ -89,13 +89,26 @@ pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<Joining>) -> anyho
         }
         let deadline = deadline(&bots, timing, joining, now);
         wait(&bots, deadline, &mut readable)?;
+        // Ticks first: a late one is a late input, while a packet taken in late is only seen late.
         for (bot, readable) in bots.iter_mut().zip(&readable) {
-            if *readable || bot.next_wake() <= Instant::now() {
+            if !*readable && bot.next_wake() <= Instant::now() {
                 bot.drive(options);
+            }
+        }
+        for index in 0..readable.len() {
+            if readable[index] {
+                bots[index].drive(options);
+                drive_due(&mut bots, options);
             }
         }
     }
     Ok(part)
+}
+
+/// Drives the bots whose tick is due.
+fn drive_due(bots: &mut [Bot], options: &DriverOptions) {
+    let now = Instant::now();
+    bots.iter_mut().filter(|bot| bot.next_wake() <= now).for_each(|bot| bot.drive(options));
 }
 
 /// When the next pass must be, whether or not a packet comes.
