@@ -1,6 +1,6 @@
 //! The configuration: one tree, a section per role. Defaults < file < environment < flags.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use figment::{
@@ -83,11 +83,12 @@ pub struct LogConfig {
 }
 
 impl Default for LogConfig {
-    /// Libraries speak up from warnings on: lightyear logs each of its connections at info.
+    /// Libraries speak up from warnings on: lightyear logs each of its connections at info. Its netcode warns of each bad request,
+    /// which any stranger can send; those are counted.
     fn default() -> Self {
         Self {
             format: LogFormat::Pretty,
-            filter: "info,bevy=warn,lightyear=warn,avian3d=warn".to_owned(),
+            filter: "info,bevy=warn,lightyear=warn,lightyear_netcode=error,avian3d=warn".to_owned(),
         }
     }
 }
@@ -142,16 +143,6 @@ pub struct GatewayConfig {
     pub public_address: Option<SocketAddr>,
     /// Clients it lets in at once.
     pub clients_max: usize,
-    /// A client that was silent for so long is gone, in seconds.
-    pub client_timeout_s: u32,
-}
-
-impl GatewayConfig {
-    /// A client that was silent for so long is gone.
-    #[must_use]
-    pub fn client_timeout(&self) -> Duration {
-        Duration::from_secs(u64::from(self.client_timeout_s))
-    }
 }
 
 impl Default for GatewayConfig {
@@ -160,7 +151,6 @@ impl Default for GatewayConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
             public_address: None,
             clients_max: 1_000,
-            client_timeout_s: 5,
         }
     }
 }

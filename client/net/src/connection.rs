@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bevy::app::{App, First, PreUpdate};
+use bevy::app::{App, Last, PreUpdate};
 use bevy::ecs::entity::Entity;
 use bevy::ecs::lifecycle::Add;
 use bevy::ecs::observer::On;
@@ -111,7 +111,7 @@ impl Connector {
 
 pub(crate) fn plugin(app: &mut App) {
     app.add_observer(note_disconnect);
-    app.add_systems(First, supervise);
+    app.add_systems(Last, supervise);
     app.add_systems(PreUpdate, take_welcome.after(MessageSystems::Receive));
 }
 
@@ -180,7 +180,9 @@ fn supervise(world: &mut World) {
         .last_update()
         .unwrap_or_else(Instant::now);
     let link = world.resource::<Connector>().link;
-    let arrived = link.and_then(|link| world.get::<Arrival>(link)).map_or(now, |arrival| arrival.0);
+    let arrived = link
+        .and_then(|link| world.get::<Arrival>(link))
+        .map_or(now, |arrival| arrival.0);
     let mut connector = world.resource_mut::<Connector>();
     match &connector.state {
         ConnectionState::Playing => {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bevy::app::TaskPoolPlugin;
+use bevy::app::TaskPoolOptions;
 use bevy::app::{App, First, Last, PostUpdate, PreUpdate, RunFixedMainLoop, Update};
 use bevy::ecs::query::{QueryState, With};
 use bevy::state::state::{NextState, StateTransition};
@@ -18,8 +18,8 @@ use crate::prediction::CorrectionStats;
 use crate::probe::{ProbeSample, Probes, Sighting};
 use crate::session::Session;
 
-/// A tick is taken for due when it is nearer than this: timers are not exact, and one tick is one update.
-const DUE_WITHIN: Duration = Duration::from_micros(50);
+/// Added to the time until the next tick: a tick that is woken for a nanosecond early would be none.
+const DUE_ROUNDING: Duration = Duration::from_micros(1);
 
 /// How a headless client is made.
 #[derive(Clone)]
@@ -63,7 +63,9 @@ impl HeadlessClient {
     /// A client of `session` with packets from `io`.
     pub fn new(options: HeadlessOptions, session: &Session, io: Box<dyn PacketIo>, now: Instant) -> Self {
         let mut app = App::new();
-        app.add_plugins((TaskPoolPlugin::default(), TimePlugin));
+        // The pools that Bevy expects, without the plugin's system that runs their tasks each frame: there are none.
+        TaskPoolOptions::default().create_default_pools();
+        app.add_plugins(TimePlugin);
         app.insert_resource(Connector::new(options.server_url, session.name.clone(), now));
         app.insert_resource(LinkEndpoint::client(
             io,
@@ -105,7 +107,7 @@ impl HeadlessClient {
         if self.virtual_time {
             self.app.insert_resource(TimeUpdateStrategy::ManualInstant(now));
         }
-        if now + DUE_WITHIN >= self.next_tick_at {
+        if now >= self.next_tick_at {
             self.tick(now);
         } else {
             self.receive(now);
@@ -121,14 +123,20 @@ impl HeadlessClient {
             return;
         }
         let timestep = self.app.world().resource::<Time<Fixed>>().timestep();
-        if self.received_at.is_none_or(|received| now.saturating_duration_since(received) > timestep.mul_f32(1.5)) {
+        if self
+            .received_at
+            .is_none_or(|received| now.saturating_duration_since(received) > timestep.mul_f32(1.5))
+        {
             // Nothing came for more than a tick; timeouts and keep-alives run on receive passes.
             self.receive(now);
         } else {
             self.app.world_mut().run_schedule(First);
         }
         let world = self.app.world_mut();
-        let idle = matches!(world.get_resource::<NextState<ClientState>>(), None | Some(NextState::Unchanged));
+        let idle = matches!(
+            world.get_resource::<NextState<ClientState>>(),
+            None | Some(NextState::Unchanged)
+        );
         if !idle {
             world.run_schedule(StateTransition);
         }
@@ -140,7 +148,7 @@ impl HeadlessClient {
         world.clear_trackers();
         let (fixed, pace) = (world.resource::<Time<Fixed>>(), world.resource::<Time<Virtual>>());
         let left = fixed.timestep().saturating_sub(fixed.overstep());
-        self.next_tick_at = now + left.div_f32(pace.relative_speed().max(0.1));
+        self.next_tick_at = now + left.div_f32(pace.relative_speed().max(0.1)) + DUE_ROUNDING;
     }
 
     /// Takes in the packets that wait.
@@ -149,7 +157,7 @@ impl HeadlessClient {
         let world = self.app.world_mut();
         world.run_schedule(First);
         world.run_schedule(PreUpdate);
-        if now + DUE_WITHIN < self.next_tick_at {
+        if now < self.next_tick_at {
             // The time that passed is the next tick's as well: without the main loop nobody else keeps it.
             let passed = world.resource::<Time<Virtual>>().delta();
             world.resource_mut::<Time<Fixed>>().accumulate_overstep(passed);

@@ -60,7 +60,9 @@ fn write_input(
     mut probes: ResMut<Probes>,
     mut own: Query<(&mut ActionState<Move>, &mut OwnInputs), With<OwnPlayer>>,
 ) {
-    let Ok((mut action, mut inputs)) = own.single_mut() else { return };
+    let Ok((mut action, mut inputs)) = own.single_mut() else {
+        return;
+    };
     if std::mem::take(&mut local.stamp) {
         probes.stamp(real_time.last_update());
     }
@@ -82,10 +84,15 @@ fn send_inputs(
         return;
     }
     let Ok((entity, inputs)) = own.single() else { return };
-    let Some(states) = Inputs::build_from_input_buffer(&inputs.0, INPUT_REDUNDANCY_TICKS, tick) else { return };
+    let Some(states) = Inputs::build_from_input_buffer(&inputs.0, INPUT_REDUNDANCY_TICKS, tick) else {
+        return;
+    };
     for mut sender in &mut senders {
         let mut message = InputMessage::new(tick);
-        message.inputs.push(PerTargetData { target: InputTarget::Entity(entity), states: states.clone() });
+        message.inputs.push(PerTargetData {
+            target: InputTarget::Entity(entity),
+            states: states.clone(),
+        });
         sender.send::<InputChannel>(message);
     }
 }

@@ -95,7 +95,10 @@ impl OrientedBox {
         let apart = point - point.clamp(-self.half_extents, self.half_extents);
         let distance = apart.length();
         if distance > 1e-6 {
-            return Nearest { distance, normal: self.rotation * (apart / distance) };
+            return Nearest {
+                distance,
+                normal: self.rotation * (apart / distance),
+            };
         }
         // Inside: out through the nearest face.
         let depths = self.half_extents - point.abs();
@@ -104,7 +107,10 @@ impl OrientedBox {
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .unwrap_or((Vec3::Y, 0.0));
         let side = if point.dot(axis) < 0.0 { -1.0 } else { 1.0 };
-        Nearest { distance: -depth, normal: self.rotation * (axis * side) }
+        Nearest {
+            distance: -depth,
+            normal: self.rotation * (axis * side),
+        }
     }
 
     /// The first contact of a capsule that moves from `from` by `delta`.
@@ -122,14 +128,20 @@ impl OrientedBox {
             }
             let free = nearest.distance - CAPSULE_RADIUS_M - SKIN_M;
             if free <= TOUCH_M {
-                return Some(CapsuleHit { fraction, normal: nearest.normal });
+                return Some(CapsuleHit {
+                    fraction,
+                    normal: nearest.normal,
+                });
             }
             fraction -= free / slope;
             if fraction >= 1.0 {
                 return None;
             }
         }
-        Some(CapsuleHit { fraction, normal: self.nearest(from + delta * fraction).normal })
+        Some(CapsuleHit {
+            fraction,
+            normal: self.nearest(from + delta * fraction).normal,
+        })
     }
 }
 
@@ -231,8 +243,11 @@ impl SurroundingCrate {
         if self.position.distance_squared(position) > reach * reach {
             return None;
         }
-        let item =
-            OrientedBox { centre: self.position, rotation: self.rotation, half_extents: self.half_extents };
+        let item = OrientedBox {
+            centre: self.position,
+            rotation: self.rotation,
+            half_extents: self.half_extents,
+        };
         if item.nearest(position).distance > CAPSULE_RADIUS_M + CRATE_REACH_M {
             return None;
         }

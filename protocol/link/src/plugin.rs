@@ -34,6 +34,35 @@ pub fn is_connection_request(payload: &[u8]) -> bool {
     payload.len() == CONNECTION_REQUEST_BYTES && payload.starts_with(CONNECTION_REQUEST_PREFIX)
 }
 
+/// Whether a datagram of a known peer can be one of a netcode client's, by its first byte and length.
+///
+/// lightyear_netcode trusts both: it panics over a sequence number of more than eight bytes, and takes an encrypted packet
+/// whose kind is that of a request for one without opening it. Kinds: 3 response, 4 keep-alive, 5 payload, 6 disconnect.
+pub fn is_from_client(payload: &[u8]) -> bool {
+    const KINDS_OF_CLIENTS: std::ops::RangeInclusive<u8> = 3..=6;
+    match payload.first() {
+        None => false,
+        Some(0) => is_connection_request(payload),
+        Some(prefix) => is_encrypted(*prefix, payload.len()) && KINDS_OF_CLIENTS.contains(&(prefix & 0xf)),
+    }
+}
+
+/// Whether a datagram of the gateway can be one of a netcode server's. Kinds: 1 denied, 2 challenge, 4 keep-alive, 5 payload,
+/// 6 disconnect.
+pub fn is_from_server(payload: &[u8]) -> bool {
+    const KINDS_OF_SERVERS: [u8; 5] = [1, 2, 4, 5, 6];
+    let prefix = payload.first().copied().unwrap_or(0);
+    is_encrypted(prefix, payload.len()) && KINDS_OF_SERVERS.contains(&(prefix & 0xf))
+}
+
+/// Whether a sequence number of the length that the prefix says, and the tag, fit into the datagram.
+fn is_encrypted(prefix: u8, length: usize) -> bool {
+    const SEQUENCE_BYTES: std::ops::RangeInclusive<usize> = 1..=8;
+    const TAG_BYTES: usize = 16;
+    let sequence_bytes = usize::from(prefix >> 4);
+    SEQUENCE_BYTES.contains(&sequence_bytes) && length >= 1 + sequence_bytes + TAG_BYTES
+}
+
 /// When the newest packet of a link came in.
 #[derive(Component, Clone, Copy, Debug)]
 pub struct Arrival(pub Instant);
@@ -121,6 +150,15 @@ fn receive(
         if let Some(entity) = endpoint.links.get(&packet.peer)
             && let Ok((mut link, mut arrival)) = links.get_mut(*entity)
         {
+            let expected = if endpoint.server.is_some() {
+                is_from_client
+            } else {
+                is_from_server
+            };
+            if !expected(&packet.payload) {
+                endpoint.io.counters().dropped("malformed");
+                continue;
+            }
             arrival.0 = packet.arrived;
             link.recv.push_raw(packet.payload);
             continue;
@@ -196,6 +234,23 @@ fn send(endpoint: Option<ResMut<LinkEndpoint>>, time: Res<Time<Real>>, mut links
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_netcode_would_panic_over_is_no_packet_of_a_client() {
+        // A sequence number of nine bytes and more; kinds that only servers send; nothing at all; a cut request.
+        for prefix in [0x95, 0xf3, 0x11, 0x12, 0x10, 0x05, 0x17, 0x00] {
+            let mut payload = vec![0; 40];
+            payload[0] = prefix;
+            assert!(!is_from_client(&payload), "{prefix:#x}");
+        }
+        assert!(!is_from_client(&[]) && !is_from_server(&[]));
+        let payload =
+            |prefix: u8, length: usize| std::iter::once(prefix).chain(vec![7; length - 1]).collect::<Vec<u8>>();
+        assert!(is_from_client(&payload(0x15, 18)) && is_from_server(&payload(0x15, 18)));
+        assert!(!is_from_client(&payload(0x15, 17)) && !is_from_server(&payload(0x15, 17)));
+        assert!(is_from_client(&payload(0x83, 300)) && !is_from_server(&payload(0x83, 300)));
+        assert!(is_from_server(&payload(0x12, 300)) && !is_from_client(&payload(0x12, 300)));
+    }
 
     #[test]
     fn only_a_connection_request_opens_a_link() {

@@ -38,7 +38,6 @@ impl GatewayRole {
             private_key: *context.netcode_key.expose(),
             public_addresses: section.public_address.into_iter().collect(),
             clients_max: section.clients_max,
-            client_timeout: section.client_timeout(),
             interest: InterestConfig::default(),
         };
         let end = context

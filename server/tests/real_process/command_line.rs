@@ -2,7 +2,7 @@
 
 use std::{fs, net::TcpListener, process::Output};
 
-use crate::support::{NETCODE_KEY, command_in, folder_with_world, run_in, text};
+use crate::support::{NETCODE_KEY, command_in, fails_saying, folder_with_world, run_in, text};
 
 #[test]
 fn each_layer_wins_over_the_one_before() {
@@ -157,11 +157,4 @@ fn help_names_every_flag_and_a_bad_flag_is_refused() {
 fn dumped(output: &Output) -> toml::Table {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout).parse().unwrap()
-}
-
-fn fails_saying(output: &Output, said: &str) {
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains(said), "`{said}` is not in\n{stderr}");
-    assert!(!stderr.contains("panicked"), "{stderr}");
 }

@@ -5,7 +5,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails by panicking")]
 
 mod admin;
+mod bad_input;
+mod bot;
 mod command_line;
 mod lifetime;
 mod session;
 mod support;
+mod swarm;

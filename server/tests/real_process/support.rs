@@ -8,10 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use meridian_loadgen::scrape::Metrics;
 use serde_json::Value;
 
 /// How long anything may take before a test gives up: far above what a slow machine needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at a condition.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -19,10 +20,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// What a test's world holds: enough for the role `auth`.
 pub const WORLD: &str = "name = \"test\"\ntick_rate_hz = 30\n";
 
+/// The world of the repository, for servers that run a zone.
+pub const DEMO_WORLD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/data/world.toml");
+
 /// A key that can be searched for in what a server prints.
 pub const NETCODE_KEY: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e7abcd";
 
-/// A server that runs the role `auth`, killed when dropped.
+/// A running server, killed when dropped.
 pub struct Server {
     child: Child,
     folder: Folder,
@@ -32,18 +36,21 @@ pub struct Server {
 impl Server {
     /// Starts the role `auth` with this configuration, on free ports, and waits until it is ready.
     pub fn start(config: &str) -> Self {
+        Self::start_with(config, &["--roles", "auth", "--world", "world.toml"])
+    }
+
+    /// Starts every role with this configuration in the demo world, on free ports, and waits until all are ready.
+    pub fn start_every_role(config: &str) -> Self {
+        Self::start_with(config, &["--gateway", "127.0.0.1:0", "--world", DEMO_WORLD])
+    }
+
+    fn start_with(config: &str, arguments: &[&str]) -> Self {
         let folder = folder_with_world(config);
         let mut command = command_in(&folder);
         command
-            .args(["--roles", "auth", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args([
-                "--config",
-                "config.toml",
-                "--world",
-                "world.toml",
-                "--ready-file",
-                "ready.json",
-            ]);
+            .args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--config", "config.toml", "--ready-file", "ready.json"])
+            .args(arguments);
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let mut server = Self {
@@ -74,9 +81,15 @@ impl Server {
         format!("http://{}{path}", self.address(listener))
     }
 
-    /// The address of the listener `http` or `admin`.
+    /// The address of `http`, `admin` or, where it runs, `gateway`.
     pub fn address(&self, listener: &str) -> &str {
         self.ready[listener].as_str().unwrap()
+    }
+
+    /// A metric's sum over the samples that carry these labels; 0 while there is none.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let page = get(&self.url("admin", "/metrics")).body;
+        Metrics::parse(&page).unwrap().sum(name, labels).unwrap_or(0.0)
     }
 
     pub fn ready_file(&self) -> PathBuf {
@@ -160,6 +173,14 @@ pub fn command_in(folder: &Folder) -> Command {
 /// Runs the server to its end; for runs that end by themselves.
 pub fn run_in(folder: &Folder, arguments: &[&str]) -> Output {
     command_in(folder).args(arguments).output().unwrap()
+}
+
+/// A run that ended with code 1 and a message, and without a panic.
+pub fn fails_saying(output: &Output, said: &str) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(said), "`{said}` is not in\n{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
 pub fn text(bytes: &[u8]) -> String {

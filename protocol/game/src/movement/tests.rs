@@ -19,13 +19,12 @@ fn walk(x: f32, z: f32, jump: bool) -> Move {
     Move::new(Vec2::new(x, z), 0.0, jump).0
 }
 
-fn steps(
-    scenery: &Scenery,
-    mut state: MovementState,
-    ticks: u32,
-    mut input: impl FnMut(u32) -> Move,
-) -> MovementState {
-    let surroundings = Surroundings { scenery, players: &[], crates: &[] };
+fn steps(scenery: &Scenery, mut state: MovementState, ticks: u32, mut input: impl FnMut(u32) -> Move) -> MovementState {
+    let surroundings = Surroundings {
+        scenery,
+        players: &[],
+        crates: &[],
+    };
     for tick in 0..ticks {
         state = step(state, input(tick), &surroundings, TICK_SECONDS);
     }
@@ -46,7 +45,12 @@ fn a_player_stands_where_it_stands() {
 #[test]
 fn a_walk_is_as_fast_as_it_is_said_to_be() {
     let scenery = scenery();
-    let start = steps(&scenery, MovementState::standing_at(Vec3::new(-5.0, 0.0, 10.0)), 10, |_| Move::default());
+    let start = steps(
+        &scenery,
+        MovementState::standing_at(Vec3::new(-5.0, 0.0, 10.0)),
+        10,
+        |_| Move::default(),
+    );
     let end = steps(&scenery, start, 120, |_| walk(1.0, 0.0, false));
     let travelled = end.position.x - start.position.x;
     assert!((11.0..12.1).contains(&travelled), "{travelled} m in 2 s");
@@ -56,32 +60,56 @@ fn a_walk_is_as_fast_as_it_is_said_to_be() {
 #[test]
 fn a_jump_is_a_metre_high_and_lands() {
     let scenery = scenery();
-    let start = steps(&scenery, MovementState::standing_at(Vec3::ZERO), 10, |_| Move::default());
+    let start = steps(&scenery, MovementState::standing_at(Vec3::ZERO), 10, |_| {
+        Move::default()
+    });
     let mut highest = start.position.y;
     let mut state = start;
     for tick in 0..120 {
         state = steps(&scenery, state, 1, |_| walk(0.0, 0.0, tick == 0));
         highest = highest.max(state.position.y);
     }
-    assert!((0.9..1.2).contains(&(highest - start.position.y)), "{}", highest - start.position.y);
+    assert!(
+        (0.9..1.2).contains(&(highest - start.position.y)),
+        "{}",
+        highest - start.position.y
+    );
     assert_eq!(state, start);
 }
 
 #[test]
 fn a_wall_stops_and_lets_slide() {
     let scenery = scenery();
-    let start = steps(&scenery, MovementState::standing_at(Vec3::new(30.0, 0.0, -50.0)), 10, |_| Move::default());
+    let start = steps(
+        &scenery,
+        MovementState::standing_at(Vec3::new(30.0, 0.0, -50.0)),
+        10,
+        |_| Move::default(),
+    );
     let end = steps(&scenery, start, 120, |_| walk(0.7, -0.7, false));
-    assert!(end.position.z > -54.5 + CAPSULE_RADIUS_M - 0.02, "through the wall at {}", end.position);
+    assert!(
+        end.position.z > -54.5 + CAPSULE_RADIUS_M - 0.02,
+        "through the wall at {}",
+        end.position
+    );
     assert!(end.position.x > start.position.x + 5.0, "slides along it");
 }
 
 #[test]
 fn a_ramp_is_climbed_and_descended_on_foot() {
     let scenery = scenery();
-    let start = steps(&scenery, MovementState::standing_at(Vec3::new(0.0, 0.0, -15.0)), 10, |_| Move::default());
+    let start = steps(
+        &scenery,
+        MovementState::standing_at(Vec3::new(0.0, 0.0, -15.0)),
+        10,
+        |_| Move::default(),
+    );
     let top = steps(&scenery, start, 180, |_| walk(0.0, -1.0, false));
-    assert!(top.position.y > 1.5 + CAPSULE_HALF_HEIGHT_M - 0.1, "on the stage: {}", top.position);
+    assert!(
+        top.position.y > 1.5 + CAPSULE_HALF_HEIGHT_M - 0.1,
+        "on the stage: {}",
+        top.position
+    );
     let bottom = steps(&scenery, top, 180, |_| walk(0.0, 1.0, false));
     assert!(bottom.position.y < 1.0 && bottom.grounded, "{bottom:?}");
 }
@@ -89,20 +117,33 @@ fn a_ramp_is_climbed_and_descended_on_foot() {
 #[test]
 fn players_part_and_crates_slow_but_do_not_block() {
     let scenery = scenery();
-    let start = steps(&scenery, MovementState::standing_at(Vec3::ZERO), 10, |_| Move::default());
+    let start = steps(&scenery, MovementState::standing_at(Vec3::ZERO), 10, |_| {
+        Move::default()
+    });
     let other = start.position + Vec3::X * 0.5;
-    let surroundings = Surroundings { scenery: &scenery, players: &[other], crates: &[] };
+    let surroundings = Surroundings {
+        scenery: &scenery,
+        players: &[other],
+        crates: &[],
+    };
     let mut state = start;
     for _ in 0..60 {
         state = step(state, Move::default(), &surroundings, TICK_SECONDS);
     }
-    assert!(state.position.distance(other) >= 2.0 * CAPSULE_RADIUS_M - 0.02, "parted");
+    assert!(
+        state.position.distance(other) >= 2.0 * CAPSULE_RADIUS_M - 0.02,
+        "parted"
+    );
     let item = SurroundingCrate {
         position: start.position + Vec3::X * 0.9,
         rotation: bevy::math::Quat::IDENTITY,
         half_extents: Vec3::splat(0.5),
     };
-    let surroundings = Surroundings { scenery: &scenery, players: &[], crates: &[item] };
+    let surroundings = Surroundings {
+        scenery: &scenery,
+        players: &[],
+        crates: &[item],
+    };
     let mut pushing = start;
     for _ in 0..30 {
         pushing = step(pushing, walk(1.0, 0.0, false), &surroundings, TICK_SECONDS);

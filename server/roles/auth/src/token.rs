@@ -42,7 +42,9 @@ impl ConnectTokenIssuer<'_> {
         user_data: &TokenUserData,
     ) -> Result<IssuedToken, TokenError> {
         let expires_at_unix_s = now.as_secs() + u64::from(self.expiry_s);
-        let timeout_s = i32::try_from(self.connection_timeout_s).unwrap_or(i32::MAX).to_be_bytes();
+        let timeout_s = i32::try_from(self.connection_timeout_s)
+            .unwrap_or(i32::MAX)
+            .to_be_bytes();
         let mut random = rand::rng();
         let mut nonce = [0; NONCE_BYTES];
         random.fill_bytes(&mut nonce);
@@ -71,7 +73,10 @@ impl ConnectTokenIssuer<'_> {
         token.extend(session_keys);
         token.resize(CONNECT_TOKEN_BYTES, 0);
         let bytes = token.try_into().map_err(|_| TokenError)?;
-        Ok(IssuedToken { bytes, expires_at_unix_s })
+        Ok(IssuedToken {
+            bytes,
+            expires_at_unix_s,
+        })
     }
 
     /// Encrypts the private part in place and appends its tag; version, protocol and expiry are authenticated with it.

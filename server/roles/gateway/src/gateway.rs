@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bevy::app::{App, First, PreUpdate};
 use bevy::ecs::entity::Entity;
@@ -39,8 +39,6 @@ pub struct GatewayConfig {
     pub public_addresses: Vec<SocketAddr>,
     /// Clients it lets in.
     pub clients_max: usize,
-    /// A client that was silent for so long is gone.
-    pub client_timeout: Duration,
     /// Which entities a client is told of.
     pub interest: InterestConfig,
 }
@@ -112,7 +110,6 @@ impl Gateway {
         app.cleanup();
         let netcode = NetcodeServer::new(NetcodeConfig {
             max_clients: config.clients_max,
-            client_timeout_secs: i32::try_from(config.client_timeout.as_secs().max(1)).unwrap_or(i32::MAX),
             protocol_id: NETCODE_PROTOCOL_ID,
             private_key: config.private_key,
             additional_expected_addresses: config.public_addresses,

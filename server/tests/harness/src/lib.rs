@@ -115,7 +115,6 @@ impl TestWorld {
             private_key: KEY,
             public_addresses: Vec::new(),
             clients_max: 100,
-            client_timeout: Duration::from_secs(3),
             interest: InterestConfig::default(),
         };
         let io = Box::new(network.open(gateway_address()));

@@ -108,7 +108,9 @@ pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<Joining>) -> anyho
 /// Drives the bots whose tick is due.
 fn drive_due(bots: &mut [Bot], options: &DriverOptions) {
     let now = Instant::now();
-    bots.iter_mut().filter(|bot| bot.next_wake() <= now).for_each(|bot| bot.drive(options));
+    bots.iter_mut()
+        .filter(|bot| bot.next_wake() <= now)
+        .for_each(|bot| bot.drive(options));
 }
 
 /// When the next pass must be, whether or not a packet comes.

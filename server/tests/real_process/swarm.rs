@@ -1,0 +1,53 @@
+//! Every role in one process, and a swarm of bots in its world over UDP.
+
+use std::time::Duration;
+
+use meridian_loadgen::{
+    report::Bots,
+    scenario::ScenarioKind,
+    swarm::{self, SwarmOptions, demo_game},
+    timing::Timing,
+};
+
+use crate::support::{Server, get};
+
+#[test]
+fn ten_bots_play_and_a_signal_ends_the_server_in_order() {
+    let mut server = Server::start_every_role("");
+    assert_eq!(get(&server.url("admin", "/ready")).status, 200);
+
+    let report = swarm::run(&ten_bots(&server), &|_: &Timing| {}).unwrap();
+    let everybody = Bots {
+        requested: 10,
+        connected: 10,
+        disconnected: 0,
+    };
+    assert_eq!(report.bots, everybody);
+    assert!(
+        report.action_latency_ms.samples > 0 && report.observer_latency_ms.samples > 0,
+        "{report:?}"
+    );
+    assert!(report.inputs.sent > 0 && report.inputs.applied > Some(0), "{report:?}");
+    assert!(report.wire.entity_updates > 0, "{report:?}");
+    assert!(server.metric("meridian_inputs_total", &[("outcome", "applied")]) > 0.0);
+
+    // The bots are gone without a goodbye, so the server still holds their connections.
+    assert_eq!(server.stop_with("TERM").code(), Some(0), "{}", server.log());
+    assert!(!server.ready_file().exists());
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+fn ten_bots(server: &Server) -> SwarmOptions {
+    SwarmOptions {
+        server: server.url("http", ""),
+        admin: Some(server.url("admin", "")),
+        bots: 10,
+        measure: Duration::from_secs(3),
+        warmup: Duration::from_secs(2),
+        scenario: ScenarioKind::Crowd,
+        predict: false,
+        probe_every: Duration::from_millis(200),
+        seed: 1,
+        game: demo_game(),
+    }
+}
