@@ -6,8 +6,8 @@ use meridian_ids::{PlayerId, WorldEntityId};
 
 use crate::component::{WireComponent, WireError, WireReader};
 use crate::quantise::{
-    GridPosition, rotation_from_bits, rotation_to_bits, velocity_from_grid, velocity_to_grid, yaw_from_byte,
-    yaw_to_byte,
+    GridPosition, rotation_from_bits, rotation_to_bits, snap_position, snap_velocity, velocity_from_grid,
+    velocity_to_grid, yaw_from_byte, yaw_to_byte,
 };
 
 /// Bytes a display name may have.
@@ -102,7 +102,8 @@ impl OwnerState {
 }
 
 fn grid_position(reader: &mut WireReader<'_>) -> Result<Vec3, WireError> {
-    Ok(GridPosition::from_bytes(reader.array()?).to_metres())
+    // Snapped once more: the bytes can say a little more than the range that is ever written.
+    Ok(snap_position(GridPosition::from_bytes(reader.array()?).to_metres()))
 }
 
 impl WireComponent for Identity {
@@ -217,7 +218,7 @@ impl WireComponent for OwnerState {
         Ok(Self {
             tick,
             position,
-            velocity: velocity_from_grid(velocity),
+            velocity: snap_velocity(velocity_from_grid(velocity)),
             yaw,
             grounded: flags & FLAG_GROUNDED != 0,
             input_applied: flags & FLAG_INPUT_APPLIED != 0,

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use bevy::app::{App, Plugin, PostUpdate, PreUpdate};
 use bevy::ecs::component::Component;
 use bevy::ecs::entity::Entity;
+use bevy::ecs::lifecycle::Add;
+use bevy::ecs::observer::On;
 use bevy::ecs::query::With;
 use bevy::ecs::resource::Resource;
 use bevy::ecs::schedule::IntoScheduleConfigs;
@@ -14,6 +16,7 @@ use bevy::platform::collections::HashMap;
 use bevy::time::{Real, Time};
 use lightyear::connection::client::Connected;
 use lightyear::prelude::{Link, LinkOf, LinkSystems, Linked, PeerAddr};
+use lightyear::transport::plugin::PacketAcked;
 
 use crate::{LinkCounters, PacketIo};
 
@@ -123,8 +126,28 @@ pub struct LinkPlugin;
 
 impl Plugin for LinkPlugin {
     fn build(&self, app: &mut App) {
+        app.add_observer(assume_rtt);
+        app.add_observer(estimate_rtt);
         app.add_systems(PreUpdate, (sweep_pending, receive).chain().in_set(LinkSystems::Receive));
         app.add_systems(PostUpdate, send.in_set(LinkSystems::Send));
+    }
+}
+
+/// Round trip that a new link is taken to have: without one, lightyear never sends a lost reliable message again.
+const FIRST_RTT: Duration = Duration::from_millis(100);
+/// Share of each sample in the estimate, as in TCP (RFC 6298).
+const RTT_SHARE: u32 = 8;
+
+fn assume_rtt(added: On<Add, Link>, mut links: Query<&mut Link>) {
+    if let Ok(mut link) = links.get_mut(added.entity) {
+        link.stats.rtt = FIRST_RTT;
+    }
+}
+
+/// lightyear's own estimate comes from its clock synchronisation, which is not used; acknowledgements tell as well.
+fn estimate_rtt(acked: On<PacketAcked>, mut links: Query<&mut Link>) {
+    if let Ok(mut link) = links.get_mut(acked.entity) {
+        link.stats.rtt = (link.stats.rtt * (RTT_SHARE - 1) + acked.rtt_sample) / RTT_SHARE;
     }
 }
 

@@ -205,7 +205,11 @@ impl TestWorld {
     pub fn run_until(&mut self, limit: Duration, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
         let end = self.now + limit;
         while !condition(self) {
-            assert!(self.now < end, "after {limit:?} not yet: {what}");
+            assert!(
+                self.now < end,
+                "after {limit:?} not yet: {what}; the clients are {:?}",
+                self.states()
+            );
             self.step();
         }
     }
@@ -237,6 +241,11 @@ impl TestWorld {
         } else if self.network.has_due(gateway_address(), now) {
             self.gateway.receive();
         }
+    }
+
+    /// What the clients' connections are doing.
+    pub fn states(&self) -> Vec<ConnectionState> {
+        self.clients.iter().map(|client| client.state().clone()).collect()
     }
 
     /// Whether every client is in the world.
