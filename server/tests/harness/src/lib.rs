@@ -5,7 +5,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a harness fails by panicking, with the line that failed"
 )]
 

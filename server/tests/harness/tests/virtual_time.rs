@@ -43,7 +43,7 @@ size = [2000.0, 2.0, 2000.0]
 "#;
 
 fn own_position(world: &mut TestWorld, client: usize) -> Vec3 {
-    world.clients[client].own_pose().unwrap().position
+    world.clients[client].own_pose().expect("in the world").position
 }
 
 /// Where `seen_by` has the entity of a player.
@@ -63,7 +63,7 @@ fn true_position(world: &mut TestWorld, player: u64) -> Vec3 {
     let found = players
         .iter(world)
         .find(|(identity, _)| identity.player == Some(PlayerId(player)));
-    found.map(|(_, state)| state.position).unwrap()
+    found.map(|(_, state)| state.position).expect("in the zone")
 }
 
 #[test]
