@@ -10,6 +10,9 @@ use std::time::Duration;
 const TARGET_MS: f32 = 2.0;
 /// How fast the least slack seen is forgotten, in milliseconds per second: a spike is remembered for some seconds.
 const FORGET_MS_PER_S: f32 = 0.6;
+/// The same for the first [`YOUNG_SAMPLES`]: what happened while everybody joined says little about the link.
+const FORGET_YOUNG_MS_PER_S: f32 = 5.0;
+const YOUNG_SAMPLES: u32 = 300;
 /// Fastest and slowest pace, as a factor of real time.
 const SPEED_UP_MAX: f32 = 0.10;
 const SLOW_DOWN_MAX: f32 = 0.02;
@@ -85,7 +88,12 @@ impl SlackController {
         };
         let seconds = elapsed.as_secs_f32().min(0.25);
         // What this pace has done to the slack since the last call, and what has been forgotten meanwhile.
-        let least = least + (self.speed - 1.0) * seconds * 1e3 + FORGET_MS_PER_S * seconds;
+        let forget = if self.samples < YOUNG_SAMPLES {
+            FORGET_YOUNG_MS_PER_S
+        } else {
+            FORGET_MS_PER_S
+        };
+        let least = least + (self.speed - 1.0) * seconds * 1e3 + forget * seconds;
         self.least_ms = Some(least);
         let error_ms = TARGET_MS - least;
         if error_ms.abs() > JUMP_TICKS * self.tick_ms && (self.samples <= JUMPING_SAMPLES || error_ms > 0.0) {
