@@ -1,7 +1,7 @@
 //! Shows the others a little in the past, between the two updates around that time.
 //!
-//! The delay is half a round trip's jitter and an interval of updates, never less than a tick and a half: on a clean link
-//! that is all; on a bad one it grows with what is measured.
+//! The delay counts from the earliest that the link can deliver a tick: the worst lateness of late and one tick more, never
+//! less than a tick and a half. A late update makes it grow at once; it shrinks by a tick per second.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -115,7 +115,7 @@ impl LinkEndpoint {
         self.io.counters().clone()
     }
 
-    /// Replaces the packets' source, and the peer of a client.
+    /// Makes `link` a client's only link, to `server`: packets of any other peer are a stranger's from now on.
     pub fn reconnect(&mut self, server: SocketAddr, link: Entity) {
         self.links = HashMap::from_iter([(server, link)]);
     }

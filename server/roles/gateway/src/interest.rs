@@ -9,7 +9,7 @@ use bevy::ecs::world::World;
 use bevy::math::Vec3;
 use bevy::platform::collections::HashMap;
 use bevy_replicon::server::PriorityMap;
-use lightyear::prelude::{ControlledBy, VisibilityExt};
+use lightyear::prelude::VisibilityExt;
 use meridian_game::{Identity, Pose};
 
 use crate::sessions::SessionOf;
@@ -123,8 +123,8 @@ pub(crate) fn update(world: &mut World) {
 
 fn fill_cells(world: &mut World, pass: &mut Pass, edge: f32) {
     pass.cells.values_mut().for_each(Vec::clear);
-    let mut entities = world.query::<(Entity, &Pose, Option<&ControlledBy>)>();
-    for (entity, pose, _) in entities.iter(world) {
+    let mut entities = world.query::<(Entity, &Pose)>();
+    for (entity, pose) in entities.iter(world) {
         pass.cells
             .entry(cell_of(pose.position, edge))
             .or_default()
