@@ -4,7 +4,7 @@ use std::{net::UdpSocket, sync::Arc, thread, time::Instant};
 
 use anyhow::{Context, anyhow};
 use meridian_fabric::GatewayEnd;
-use meridian_gateway::{Gateway, GatewayConfig, InterestConfig};
+use meridian_gateway::{Gateway, GatewayConfig, InterestConfig, RECEIVE_EVERY_MIN};
 use meridian_link::{ThreadedUdp, Wake, bind_udp};
 use meridian_runtime::{HealthHandle, Shutdown, TaskLedger};
 
@@ -68,8 +68,8 @@ impl CreatedRole for GatewayRole {
         let stop = Shutdown::new();
         let (stopping, stop_wake, packet_wake) = (stop.clone(), Arc::clone(&wake), Arc::clone(&wake));
         stop.on_cancel(move || stop_wake.wake());
-        let io =
-            ThreadedUdp::start(socket, move || packet_wake.wake()).context("cannot start the gateway's I/O thread")?;
+        let io = ThreadedUdp::start(socket, move || packet_wake.wake_by(Instant::now() + RECEIVE_EVERY_MIN))
+            .context("cannot start the gateway's I/O thread")?;
         let thread = thread::Builder::new()
             .name("gateway".to_owned())
             .spawn(move || {

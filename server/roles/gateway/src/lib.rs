@@ -15,4 +15,4 @@ mod sessions;
 
 pub use gateway::{GameFn, Gateway, GatewayConfig};
 pub use interest::InterestConfig;
-pub use run::run;
+pub use run::{RECEIVE_EVERY_MIN, run};

@@ -15,7 +15,7 @@ const WAIT_FOR_ZONES: f64 = 0.5;
 /// The longest that the thread waits at once, so that a stop is seen.
 const WAIT_MAX: Duration = Duration::from_millis(50);
 /// A receive pass looks at every link; passes are apart by as long as the last one took, and by this at least.
-const RECEIVE_EVERY_MIN: Duration = Duration::from_micros(300);
+pub const RECEIVE_EVERY_MIN: Duration = Duration::from_micros(300);
 
 /// Drives `gateway` until `stopped` says so. `wake` is what its packets and snapshots wake, and who stops it;
 /// `after_tick` is told of each tick.
