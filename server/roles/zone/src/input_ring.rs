@@ -12,6 +12,8 @@ use crate::metric_definitions::{INPUT_SLACK_SECONDS, INPUTS};
 pub const INPUT_LOOKAHEAD_TICKS: u64 = 64;
 /// After this long from a player's first input its inputs count as steady.
 const SETTLING: Duration = Duration::from_secs(1);
+/// The least that a late input counts as late, in milliseconds.
+const LATE_MIN_MS: f32 = 0.1;
 /// Ticks without an input after which a walk is no longer repeated: a peer that vanished stops.
 const REPEAT_TICKS_MAX: u32 = 30;
 
@@ -61,12 +63,12 @@ impl InputRing {
         }
     }
 
-    /// Takes in a batch at `now`. What is there already is ignored: clients repeat their last inputs.
-    pub fn insert(&mut self, batch: &InputBatch, clock: &TickClock, now: Instant) {
+    /// Takes in a batch. What is there already is ignored: clients repeat their last inputs.
+    pub fn insert(&mut self, batch: &InputBatch, clock: &TickClock) {
         for TimedInput { tick, packed } in &batch.inputs {
             let (input, _) = Move::unpack(*packed).sanitise();
             if *tick < self.next {
-                self.late(*tick, clock, now);
+                self.late(*tick, clock, batch.forwarded);
                 continue;
             }
             if tick.since(self.next) >= INPUT_LOOKAHEAD_TICKS as i64 {
@@ -91,7 +93,7 @@ impl InputRing {
     }
 
     /// Counts an input whose tick has passed, once.
-    fn late(&mut self, tick: Tick, clock: &TickClock, now: Instant) {
+    fn late(&mut self, tick: Tick, clock: &TickClock, forwarded: Instant) {
         let back = self.next.0 - 1 - tick.0;
         if back >= 64 || self.done & (1 << back) != 0 {
             return;
@@ -100,7 +102,9 @@ impl InputRing {
         if self.steady_from.is_some() {
             metrics::counter!(INPUTS, "outcome" => "late", "phase" => self.phase()).increment(1);
         }
-        let slack = slack_ms(clock.due(tick), now);
+        // How late it came, not how late it was seen: the zone looks once per tick. One that came while the zone had already
+        // looked was late too.
+        let slack = slack_ms(clock.due(tick), forwarded).min(-LATE_MIN_MS);
         self.late_slack_ms = Some(self.late_slack_ms.map_or(slack, |known| known.min(slack)));
     }
 
@@ -212,7 +216,7 @@ mod tests {
     fn an_input_is_applied_in_its_tick_with_its_slack() {
         let (clock, mut ring) = (clock(), InputRing::new(START));
         let early = clock.due(START + 3) - Duration::from_millis(8);
-        ring.insert(&batch(early, [3]), &clock, early);
+        ring.insert(&batch(early, [3]), &clock);
         for tick in 0..3 {
             assert!(!ring.take(START + tick, clock.due(START + tick)).0.applied);
         }
@@ -225,7 +229,7 @@ mod tests {
     #[test]
     fn a_missing_input_repeats_the_walk_but_never_the_jump_and_ends_for_who_vanished() {
         let (clock, mut ring) = (clock(), InputRing::new(START));
-        ring.insert(&batch(clock.due(START), [0]), &clock, clock.due(START));
+        ring.insert(&batch(clock.due(START), [0]), &clock);
         assert!(ring.take(START, clock.due(START)).0.input.jump());
         for tick in 1..=u64::from(REPEAT_TICKS_MAX) {
             let (repeated, probe) = ring.take(START + tick, clock.due(START + tick));
@@ -239,18 +243,35 @@ mod tests {
     #[test]
     fn a_late_input_is_told_with_the_next_one_as_negative_slack() {
         let (clock, mut ring) = (clock(), InputRing::new(START));
-        ring.insert(&batch(clock.due(START), [0]), &clock, clock.due(START));
+        ring.insert(&batch(clock.due(START), [0]), &clock);
         ring.take(START, clock.due(START));
         ring.take(START + 1, clock.due(START + 1));
         let now = clock.due(START + 1) + Duration::from_millis(5);
-        ring.insert(&batch(now, [0, 1, 2]), &clock, now);
+        ring.insert(&batch(now, [0, 1, 2]), &clock);
         let (input, _) = ring.take(START + 2, clock.due(START + 2));
         assert!(input.applied);
         assert_eq!(input.slack, OwnerState::slack_from_ms(-5.0));
         // Told once; a repetition of the same late input is no second one.
-        ring.insert(&batch(now, [1, 3]), &clock, now);
+        ring.insert(&batch(now, [1, 3]), &clock);
         let (input, _) = ring.take(START + 3, clock.due(START + 3));
         assert!(input.slack > 0);
+    }
+
+    #[test]
+    fn how_late_an_input_came_is_told_and_not_when_the_zone_looked() {
+        let (clock, mut ring) = (clock(), InputRing::new(START));
+        ring.take(START, clock.due(START));
+        // It came a millisecond after its tick had begun, and is found at the next.
+        let came = clock.due(START) + Duration::from_millis(1);
+        ring.insert(&batch(came, [0, 1]), &clock);
+        let (input, _) = ring.take(START + 1, clock.due(START + 1));
+        assert_eq!(input.slack, OwnerState::slack_from_ms(-1.0));
+        // It came in time, but the zone had just looked: late all the same.
+        let came = clock.due(START + 2) - Duration::from_micros(5);
+        ring.take(START + 2, clock.due(START + 2));
+        ring.insert(&batch(came, [2]), &clock);
+        let (input, _) = ring.take(START + 3, clock.due(START + 3));
+        assert!(input.slack < 0);
     }
 
     #[test]
@@ -262,7 +283,7 @@ mod tests {
             assert_eq!(input.slack < 0, tick > 2, "in tick {tick}");
             let now = clock.due(START + tick);
             if let Some(late) = tick.checked_sub(2) {
-                ring.insert(&batch(now, [late]), &clock, now);
+                ring.insert(&batch(now, [late]), &clock);
             }
         }
     }
@@ -276,7 +297,7 @@ mod tests {
             let mut next = 0;
             for (advance, ticks) in batches {
                 let now = clock.due(START + next);
-                ring.insert(&batch(now, ticks), &clock, now);
+                ring.insert(&batch(now, ticks), &clock);
                 for _ in 0..advance {
                     let (input, _) = ring.take(START + next, clock.due(START + next));
                     if input.applied {

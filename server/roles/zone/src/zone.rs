@@ -129,7 +129,7 @@ impl Zone {
     pub fn step(&mut self, began: Instant, now: impl FnOnce() -> Instant) {
         let tick = self.next;
         self.next = tick.next();
-        self.take_messages(began);
+        self.take_messages();
         self.set_inputs(tick, began);
         self.app.world_mut().insert_resource(CurrentTick(tick));
         self.app.update();
@@ -140,18 +140,18 @@ impl Zone {
         metrics::gauge!(ZONE_PLAYERS, "zone" => self.config.zone.to_string()).set(self.players.len() as f64);
     }
 
-    fn take_messages(&mut self, now: Instant) {
+    fn take_messages(&mut self) {
         for index in 0..self.ports.len() {
             for _ in 0..MESSAGES_PER_TICK_MAX {
                 let Some(message) = self.ports[index].end.try_receive() else {
                     break;
                 };
-                self.handle(index, message, now);
+                self.handle(index, message);
             }
         }
     }
 
-    fn handle(&mut self, port: usize, message: GatewayMessage, now: Instant) {
+    fn handle(&mut self, port: usize, message: GatewayMessage) {
         match message {
             GatewayMessage::Resync => self.ports[port].whole_next = true,
             GatewayMessage::Join { player, name } => {
@@ -166,7 +166,7 @@ impl Zone {
                 }
             }
             GatewayMessage::Leave { player } => self.leave(player),
-            GatewayMessage::Inputs(batch) => self.insert_inputs(&batch, now),
+            GatewayMessage::Inputs(batch) => self.insert_inputs(&batch),
             GatewayMessage::Action { entity, kind, payload } => self.act(entity, kind, &payload),
         }
     }
@@ -212,10 +212,10 @@ impl Zone {
         tracing::debug!(%player, entity = %gone.id, "left");
     }
 
-    fn insert_inputs(&mut self, batch: &InputBatch, now: Instant) {
+    fn insert_inputs(&mut self, batch: &InputBatch) {
         let owner = self.owners.get(&batch.entity);
         if let Some(player) = owner.and_then(|player| self.players.get_mut(player)) {
-            player.inputs.insert(batch, &self.config.clock, now);
+            player.inputs.insert(batch, &self.config.clock);
         }
     }
 
