@@ -9,6 +9,11 @@ use anyhow::Context;
 use clap::Parser;
 use meridian_server::{cli::Cli, config::Config, node, signals::Signals};
 use meridian_telemetry::{Metrics, install_logs};
+use mimalloc::MiMalloc;
+
+/// Small allocations of many threads, freed by others: packets and snapshots.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Threads for HTTP and timers. Zone and gateway have threads of their own; these must not compete with them for a small machine's
 /// cores.

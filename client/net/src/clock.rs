@@ -1,15 +1,19 @@
 //! Keeps the client's ticks just early enough: a closed loop over the slack that the zone tells.
 //!
 //! The zone says how early each input came before its use. The loop keeps the least of it a little above zero: a late
-//! input moves the clock at once, a long quiet lets it creep back. A clean link costs next to nothing, a bad one what it
-//! must. Pure: time and feedback are arguments.
+//! input moves the clock at once, a long quiet lets it creep back. A new connection starts with some milliseconds in hand. A clean link costs next to nothing in
+//! the end, a bad one what it must. Pure: time and feedback are arguments.
 
 use std::time::Duration;
 
-/// The least slack that is aimed for, in milliseconds.
+/// The least slack that is aimed for in the long run, in milliseconds.
 const TARGET_MS: f32 = 2.0;
+/// What a new connection aims for beyond that, in milliseconds: a link, and two schedulers, that nothing is known of yet.
+const CAUTION_MS: f32 = 5.0;
+/// How fast the caution is given up, in milliseconds per second.
+const CAUTION_FADES_MS_PER_S: f32 = 0.1;
 /// How fast the least slack seen is forgotten, in milliseconds per second: a spike is remembered for some seconds.
-const FORGET_MS_PER_S: f32 = 0.6;
+const FORGET_MS_PER_S: f32 = 0.4;
 /// The same for the first [`YOUNG_SAMPLES`]: what happened while everybody joined says little about the link.
 const FORGET_YOUNG_MS_PER_S: f32 = 5.0;
 const YOUNG_SAMPLES: u32 = 300;
@@ -51,6 +55,7 @@ pub enum TickPhase {
 pub struct SlackController {
     tick_ms: f32,
     least_ms: Option<f32>,
+    caution_ms: f32,
     samples: u32,
     speed: f32,
 }
@@ -58,9 +63,14 @@ pub struct SlackController {
 impl SlackController {
     /// A loop for ticks of a length.
     pub fn new(tick_duration: Duration) -> Self {
+        Self::with_tick_ms(tick_duration.as_secs_f32() * 1e3)
+    }
+
+    fn with_tick_ms(tick_ms: f32) -> Self {
         Self {
-            tick_ms: tick_duration.as_secs_f32() * 1e3,
+            tick_ms,
             least_ms: None,
+            caution_ms: CAUTION_MS,
             samples: 0,
             speed: 1.0,
         }
@@ -95,7 +105,8 @@ impl SlackController {
         };
         let least = least + (self.speed - 1.0) * seconds * 1e3 + forget * seconds;
         self.least_ms = Some(least);
-        let error_ms = TARGET_MS - least;
+        self.caution_ms = (self.caution_ms - CAUTION_FADES_MS_PER_S * seconds).max(0.0);
+        let error_ms = TARGET_MS + self.caution_ms - least;
         if error_ms.abs() > JUMP_TICKS * self.tick_ms && (self.samples <= JUMPING_SAMPLES || error_ms > 0.0) {
             // Rounded towards more slack, whichever way it goes.
             let ticks = (error_ms / self.tick_ms).ceil();
@@ -113,12 +124,7 @@ impl SlackController {
 
     /// Forgets everything, as for a new connection.
     pub fn reset(&mut self) {
-        *self = Self {
-            tick_ms: self.tick_ms,
-            least_ms: None,
-            samples: 0,
-            speed: 1.0,
-        };
+        *self = Self::with_tick_ms(self.tick_ms);
     }
 }
 
@@ -167,7 +173,10 @@ mod tests {
     fn a_clean_link_settles_just_above_its_target_from_any_start() {
         for start in [-120.0, -3.0, 0.0, 40.0, 250.0] {
             let mut link = link(start);
-            (0..60 * 60).for_each(|_| link.tick(0.0, 4));
+            (0..10 * 60).for_each(|_| link.tick(0.0, 4));
+            let young = link.lead_ms;
+            assert!((6.0..9.0).contains(&young), "from {start} to {young}");
+            (0..80 * 60).for_each(|_| link.tick(0.0, 4));
             assert!((0.5..3.0).contains(&link.lead_ms), "from {start} to {}", link.lead_ms);
         }
     }
@@ -175,14 +184,15 @@ mod tests {
     #[test]
     fn a_late_input_moves_the_clock_within_half_a_second_and_the_quiet_brings_it_back_slowly() {
         let mut link = link(1.5);
-        (0..600).for_each(|_| link.tick(0.0, 4));
-        link.tick(10.0, 4);
+        (0..90 * 60).for_each(|_| link.tick(0.0, 4));
+        let before = link.lead_ms;
+        link.tick(before + 8.0, 4);
         (0..30).for_each(|_| link.tick(0.0, 4));
-        assert!(link.lead_ms > 8.0, "{}", link.lead_ms);
+        assert!(link.lead_ms > before + 7.0, "{before} to {}", link.lead_ms);
         (0..60).for_each(|_| link.tick(0.0, 4));
-        assert!(link.lead_ms > 7.0, "{}", link.lead_ms);
-        (0..60 * 60).for_each(|_| link.tick(0.0, 4));
-        assert!(link.lead_ms < 3.0, "{}", link.lead_ms);
+        assert!(link.lead_ms > before + 6.0, "{before} to {}", link.lead_ms);
+        (0..90 * 60).for_each(|_| link.tick(0.0, 4));
+        assert!(link.lead_ms < before + 1.0, "{before} to {}", link.lead_ms);
     }
 
     proptest! {

@@ -2,21 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use bevy::app::{App, Last, PreUpdate};
+use bevy::app::{App, Last};
 use bevy::ecs::entity::Entity;
 use bevy::ecs::lifecycle::Add;
 use bevy::ecs::observer::On;
 use bevy::ecs::query::With;
 use bevy::ecs::resource::Resource;
-use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Query, Res, ResMut};
 use bevy::ecs::world::World;
 use bevy::time::{Real, Time};
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use lightyear::netcode::ConnectToken;
 use lightyear::prelude::client::{Connect, NetcodeClient, NetcodeConfig};
-use lightyear::prelude::{Authentication, Disconnected, Linked, MessageReceiver};
-use lightyear_messages::plugin::MessageSystems;
+use lightyear::prelude::{Authentication, Disconnected, Linked};
 use lightyear_replication::receive::ReplicationReceiver;
 use meridian_game::Welcome;
 use meridian_link::{Arrival, LinkEndpoint};
@@ -91,6 +89,13 @@ impl Connector {
         self.link
     }
 
+    pub(crate) fn welcomed(&mut self, welcome: Welcome) {
+        tracing::debug!(name = self.name, ?welcome, "welcome");
+        self.welcome = Some(welcome);
+        self.state = ConnectionState::Playing;
+        self.attempt = 0;
+    }
+
     fn broke(&mut self, reason: String, now: Instant) {
         if matches!(self.state, ConnectionState::Playing) {
             self.disconnects += 1;
@@ -112,7 +117,6 @@ impl Connector {
 pub(crate) fn plugin(app: &mut App) {
     app.add_observer(note_disconnect);
     app.add_systems(Last, supervise);
-    app.add_systems(PreUpdate, take_welcome.after(MessageSystems::Receive));
 }
 
 /// Opens a link for a session, in place of the one before.
@@ -160,17 +164,6 @@ fn note_disconnect(
         .map(|reason| reason.reason.to_string())
         .unwrap_or_default();
     connector.broke(reason, time.last_update().unwrap_or_else(Instant::now));
-}
-
-fn take_welcome(mut receivers: Query<&mut MessageReceiver<Welcome>>, mut connector: ResMut<Connector>) {
-    for mut receiver in &mut receivers {
-        for welcome in receiver.receive() {
-            tracing::debug!(name = connector.name, ?welcome, "welcome");
-            connector.welcome = Some(welcome);
-            connector.state = ConnectionState::Playing;
-            connector.attempt = 0;
-        }
-    }
 }
 
 /// Notices what takes too long, and brings a broken connection back.

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use bevy::app::App;
 use bevy::app::TaskPoolOptions;
-use bevy::app::{App, First, Last, PostUpdate, PreUpdate, RunFixedMainLoop, Update};
 use bevy::ecs::query::{QueryState, With};
-use bevy::state::state::{NextState, StateTransition};
+use bevy::ecs::world::World;
 use bevy::time::{Fixed, Time, TimePlugin, TimeUpdateStrategy, Virtual};
-use bevy_replicon::prelude::ClientState;
 use meridian_game::{ActionRegistry, Move, Pose, Scenery, WorldAction};
 use meridian_link::{LinkEndpoint, LinkTotals, PacketIo};
 
 use crate::connection::{self, ConnectionState, Connector};
 use crate::input::LocalInput;
+use crate::passes::Passes;
 use crate::plugin::{ClientNetPlugin, GameFn, OwnPlayer, ReplicatedUpdates};
 use crate::prediction::CorrectionStats;
 use crate::probe::{ProbeSample, Probes, Sighting};
@@ -49,13 +49,13 @@ pub struct ClientStats {
     pub link: LinkTotals,
 }
 
-/// A client driven by hand. Not `Send`, as apps are not: made on the thread that drives it.
+/// A client driven by hand. It may be made on one thread and driven on another: making it takes some 10 ms.
 pub struct HeadlessClient {
-    app: App,
+    world: World,
     next_tick_at: Instant,
     received_at: Option<Instant>,
     virtual_time: bool,
-    started: bool,
+    passes: Passes,
     own: QueryState<&'static Pose, With<OwnPlayer>>,
 }
 
@@ -85,14 +85,18 @@ impl HeadlessClient {
         app.finish();
         app.cleanup();
         connection::connect(app.world_mut(), session, now);
-        let own = app.world_mut().query_filtered();
+        // Once the whole way, for what runs at start-up and to build the schedules.
+        app.insert_resource(TimeUpdateStrategy::ManualInstant(now));
+        app.update();
+        app.insert_resource(TimeUpdateStrategy::Automatic);
+        let mut world = std::mem::take(app.world_mut());
         Self {
-            app,
-            own,
+            passes: Passes::take(&mut world),
+            own: world.query_filtered(),
+            world,
             next_tick_at: now,
             received_at: None,
             virtual_time: false,
-            started: false,
         }
     }
 
@@ -105,63 +109,32 @@ impl HeadlessClient {
     /// Does a tick when one is due at `now`; otherwise takes in the packets that wait.
     pub fn update(&mut self, now: Instant) {
         if self.virtual_time {
-            self.app.insert_resource(TimeUpdateStrategy::ManualInstant(now));
+            self.world.insert_resource(TimeUpdateStrategy::ManualInstant(now));
         }
         if now >= self.next_tick_at {
             self.tick(now);
         } else {
-            self.receive(now);
+            self.received_at = Some(now);
+            self.passes.receive(&mut self.world, now);
         }
     }
 
-    /// What `App::update` does, without what a client with nothing else in it never needs: with dozens of clients in a
-    /// process, walking through idle systems is most of the cost of a tick.
     fn tick(&mut self, now: Instant) {
-        if !std::mem::replace(&mut self.started, true) {
-            // Once the whole way, for what runs at start-up.
-            self.app.update();
-            return;
-        }
-        let timestep = self.app.world().resource::<Time<Fixed>>().timestep();
-        if self
+        let timestep = self.world.resource::<Time<Fixed>>().timestep();
+        // Where packets come each tick, passes between frames have taken them in; timeouts and keep-alives run there too.
+        let silent = self
             .received_at
-            .is_none_or(|received| now.saturating_duration_since(received) > timestep.mul_f32(1.5))
-        {
-            // Nothing came for more than a tick; timeouts and keep-alives run on receive passes.
-            self.receive(now);
-        } else {
-            self.app.world_mut().run_schedule(First);
+            .is_none_or(|received| now.saturating_duration_since(received) > timestep.mul_f32(1.5));
+        if silent {
+            self.received_at = Some(now);
         }
-        let world = self.app.world_mut();
-        let idle = matches!(
-            world.get_resource::<NextState<ClientState>>(),
-            None | Some(NextState::Unchanged)
+        self.passes.frame(&mut self.world, silent);
+        let (fixed, pace) = (
+            self.world.resource::<Time<Fixed>>(),
+            self.world.resource::<Time<Virtual>>(),
         );
-        if !idle {
-            world.run_schedule(StateTransition);
-        }
-        world.run_schedule(RunFixedMainLoop);
-        // Nobody may have added anything to it.
-        let _ = world.try_run_schedule(Update);
-        world.run_schedule(PostUpdate);
-        world.run_schedule(Last);
-        world.clear_trackers();
-        let (fixed, pace) = (world.resource::<Time<Fixed>>(), world.resource::<Time<Virtual>>());
         let left = fixed.timestep().saturating_sub(fixed.overstep());
         self.next_tick_at = now + left.div_f32(pace.relative_speed().max(0.1)) + DUE_ROUNDING;
-    }
-
-    /// Takes in the packets that wait.
-    fn receive(&mut self, now: Instant) {
-        self.received_at = Some(now);
-        let world = self.app.world_mut();
-        world.run_schedule(First);
-        world.run_schedule(PreUpdate);
-        if now < self.next_tick_at {
-            // The time that passed is the next tick's as well: without the main loop nobody else keeps it.
-            let passed = world.resource::<Time<Virtual>>().delta();
-            world.resource_mut::<Time<Fixed>>().accumulate_overstep(passed);
-        }
     }
 
     /// When [`Self::update`] must be called at the latest.
@@ -171,17 +144,17 @@ impl HeadlessClient {
 
     /// What the player does in the following ticks.
     pub fn set_input(&mut self, input: Move) {
-        self.app.world_mut().resource_mut::<LocalInput>().input = input;
+        self.world.resource_mut::<LocalInput>().input = input;
     }
 
     /// Stamps the next tick's input, to measure how long its action takes.
     pub fn stamp(&mut self) {
-        self.app.world_mut().resource_mut::<LocalInput>().stamp = true;
+        self.world.resource_mut::<LocalInput>().stamp = true;
     }
 
     /// Sends an action, if it is registered and the client is in the world.
     pub fn act<A: WorldAction>(&mut self, action: &A) -> bool {
-        let world = self.app.world_mut();
+        let world = &mut self.world;
         let Some(message) = world
             .get_resource::<ActionRegistry>()
             .and_then(|registry| registry.message(action).ok())
@@ -199,17 +172,17 @@ impl HeadlessClient {
 
     /// Where the own player stands, as far as the client knows.
     pub fn own_pose(&mut self) -> Option<Pose> {
-        self.own.single(self.app.world()).ok().copied()
+        self.own.single(&self.world).ok().copied()
     }
 
     /// What the connection is doing.
     pub fn state(&self) -> &ConnectionState {
-        &self.app.world().resource::<Connector>().state
+        &self.world.resource::<Connector>().state
     }
 
     /// What was counted since the start.
     pub fn stats(&self) -> ClientStats {
-        let world = self.app.world();
+        let world = &self.world;
         ClientStats {
             inputs_sent: world.resource::<LocalInput>().sent,
             entity_updates: world.resource::<ReplicatedUpdates>().0,
@@ -223,16 +196,16 @@ impl HeadlessClient {
 
     /// Takes what was measured of the own actions.
     pub fn drain_probes(&mut self) -> Vec<ProbeSample> {
-        self.app.world_mut().resource_mut::<Probes>().drain_samples()
+        self.world.resource_mut::<Probes>().drain_samples()
     }
 
     /// Takes what was seen of others' actions.
     pub fn drain_sightings(&mut self) -> Vec<Sighting> {
-        self.app.world_mut().resource_mut::<Probes>().drain_sightings()
+        self.world.resource_mut::<Probes>().drain_sightings()
     }
 
-    /// The app, for tests and tools.
-    pub fn app_mut(&mut self) -> &mut App {
-        &mut self.app
+    /// The client's world, for tests and tools.
+    pub fn world_mut(&mut self) -> &mut World {
+        &mut self.world
     }
 }

@@ -10,7 +10,7 @@ use bevy::ecs::query::With;
 use bevy::ecs::resource::Resource;
 use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Local, Query, Res, ResMut};
-use bevy::time::{Real, Time};
+use bevy::time::{Real, Time, Virtual};
 use lightyear::core::timeline::LocalTimelineShift;
 use lightyear::input::InputChannel;
 use lightyear::input::input_message::{ActionStateSequence, InputMessage, InputTarget, PerTargetData};
@@ -20,8 +20,8 @@ use lightyear_messages::plugin::MessageSystems;
 use meridian_game::Move;
 use meridian_game::protocol::INPUT_REDUNDANCY_TICKS;
 
-use crate::connection::playing;
-use crate::plugin::OwnPlayer;
+use crate::connection::Connector;
+use crate::plugin::{Clock, OwnPlayer, world_tick};
 use crate::probe::Probes;
 
 type Inputs = NativeStateSequence<Move>;
@@ -29,8 +29,8 @@ type Inputs = NativeStateSequence<Move>;
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<LocalInput>();
     app.add_observer(forget_inputs);
-    app.add_systems(FixedPreUpdate, write_input.run_if(playing));
-    app.add_systems(PostUpdate, send_inputs.run_if(playing).before(MessageSystems::Send));
+    app.add_systems(FixedPreUpdate, write_input);
+    app.add_systems(PostUpdate, send_inputs.before(MessageSystems::Send));
 }
 
 /// What the player does; held for the following ticks.
@@ -54,15 +54,19 @@ fn forget_inputs(_: On<LocalTimelineShift>, mut own: Query<&mut OwnInputs>) {
 }
 
 fn write_input(
+    connector: Res<Connector>,
     timeline: Res<LocalTimeline>,
     real_time: Res<Time<Real>>,
+    virtual_time: Res<Time<Virtual>>,
+    mut clock: ResMut<Clock>,
     mut local: ResMut<LocalInput>,
     mut probes: ResMut<Probes>,
     mut own: Query<(&mut ActionState<Move>, &mut OwnInputs), With<OwnPlayer>>,
 ) {
-    let Ok((mut action, mut inputs)) = own.single_mut() else {
+    let (Some(tick), Ok((mut action, mut inputs))) = (world_tick(&connector, &timeline), own.single_mut()) else {
         return;
     };
+    clock.remember(tick, &virtual_time, &real_time);
     if std::mem::take(&mut local.stamp) {
         probes.stamp(real_time.last_update());
     }

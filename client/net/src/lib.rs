@@ -9,6 +9,7 @@ mod connection;
 mod headless;
 mod input;
 mod interpolation;
+mod passes;
 mod plugin;
 mod prediction;
 mod probe;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bevy::app::{App, FixedUpdate, Last, Plugin, PreUpdate};
+use bevy::app::{App, Last, Plugin, PreUpdate};
 use bevy::ecs::change_detection::DetectChanges;
 use bevy::ecs::component::Component;
 use bevy::ecs::entity::Entity;
@@ -17,16 +17,18 @@ use bevy::ecs::world::Ref;
 use bevy::time::{Real, Time, Virtual};
 use lightyear::core::timeline::LocalTimelineShift;
 use lightyear::prelude::input::native::ActionState;
-use lightyear::prelude::{Controlled, LocalTimeline};
+use lightyear::prelude::{Controlled, LocalTimeline, MessageReceiver};
 use lightyear::transport::plugin::PacketReceived;
+use lightyear_messages::plugin::MessageSystems;
 use lightyear_replication::prelude::ReplicationSystems;
-use meridian_game::{Move, OwnerState, Pose, ProtocolPlugin, ProtocolSide};
+use meridian_game::{Move, OwnerState, Pose, ProbeReport, ProtocolPlugin, ProtocolSide, Welcome};
 use meridian_ids::{Tick, TickRate};
 use meridian_link::LinkPlugin;
 
 use crate::clock::{SlackController, SlackSample, TickPhase};
-use crate::connection::{Connector, playing};
+use crate::connection::{Connector, IsLink};
 use crate::input::OwnInputs;
+use crate::probe::Probes;
 use crate::{connection, input, interpolation, prediction, probe};
 
 /// Adds the game to an app; called once per zone, gateway and client.
@@ -66,7 +68,7 @@ impl Plugin for ClientNetPlugin {
             side: ProtocolSide::Client,
             tick_rate: self.tick_rate,
         });
-        app.add_plugins(LinkPlugin);
+        app.add_plugins(LinkPlugin { accepts: false });
         (self.game)(app);
         app.insert_resource(Clock::new(self.tick_rate));
         app.init_resource::<RemoteTick>();
@@ -74,15 +76,12 @@ impl Plugin for ClientNetPlugin {
         app.configure_sets(PreUpdate, ClientSystems::TakeIn.after(ReplicationSystems::Receive));
         app.add_observer(note_remote_tick);
         app.add_observer(take_control);
+        app.add_systems(PreUpdate, (count_updates, take_slack).in_set(ClientSystems::TakeIn));
         app.add_systems(
             PreUpdate,
-            (count_updates, take_slack.run_if(playing)).in_set(ClientSystems::TakeIn),
+            take_messages.after(MessageSystems::Receive).after(probe::see_echoes),
         );
-        app.add_systems(
-            FixedUpdate,
-            remember_phase.before(ClientSystems::Predict).run_if(playing),
-        );
-        app.add_systems(Last, (start_ticking, pace).chain().in_set(ClientSystems::Pace));
+        app.add_systems(Last, pace.in_set(ClientSystems::Pace));
         app.add_plugins((connection::plugin, input::plugin, probe::plugin));
         if self.predict {
             app.add_plugins(prediction::plugin);
@@ -130,6 +129,16 @@ impl Clock {
             phases: [(0, f64::NAN); PHASES],
             ticking: false,
             advanced: None,
+        }
+    }
+
+    /// Remembers the phase at which a tick runs.
+    pub(crate) fn remember(&mut self, tick: Tick, virtual_time: &Time<Virtual>, real_time: &Time<Real>) {
+        let phase = self.phase_ms(virtual_time, real_time);
+        let slot = &mut self.phases[tick.0 as usize % PHASES];
+        // After a jump back a tick comes twice; the zone keeps, and tells of, its first input.
+        if slot.0 != tick.0 as u16 || slot.1.is_nan() {
+            *slot = (tick.0 as u16, phase);
         }
     }
 
@@ -183,51 +192,6 @@ fn follow_zone(
     }
 }
 
-/// The first tick after a welcome: the local count starts a little ahead of the gateway's.
-fn start_ticking(
-    connector: Res<Connector>,
-    remote: Res<RemoteTick>,
-    own: Query<(), With<OwnPlayer>>,
-    mut clock: ResMut<Clock>,
-    mut timeline: ResMut<LocalTimeline>,
-    mut remote_reset: Commands,
-) {
-    let ready = connector.welcome.is_some() && !own.is_empty();
-    if clock.ticking && !ready {
-        // The connection broke: the next one may be another gateway, with another count.
-        clock.ticking = false;
-        clock.controller.reset();
-        remote_reset.insert_resource(RemoteTick::default());
-        return;
-    }
-    let Some(newest) = remote.0.filter(|_| ready && !clock.ticking) else {
-        return;
-    };
-    let start = newest + FIRST_LEAD_TICKS;
-    let shift = start - timeline.tick();
-    timeline.apply_delta(shift);
-    clock.ticking = true;
-    tracing::debug!(tick = start.0, "ticking");
-}
-
-fn remember_phase(
-    connector: Res<Connector>,
-    timeline: Res<LocalTimeline>,
-    virtual_time: Res<Time<Virtual>>,
-    real_time: Res<Time<Real>>,
-    mut clock: ResMut<Clock>,
-) {
-    let Some(tick) = world_tick(&connector, &timeline) else {
-        return;
-    };
-    let phase = clock.phase_ms(&virtual_time, &real_time);
-    let slot = &mut clock.phases[tick.0 as usize % PHASES];
-    // After a jump back a tick comes twice; the zone keeps, and tells of, its first input.
-    if slot.0 != tick.0 as u16 || slot.1.is_nan() {
-        *slot = (tick.0 as u16, phase);
-    }
-}
-
 /// Feeds the loop with what the zone said of the own inputs.
 fn take_slack(
     own: Option<Single<Ref<OwnerState>, With<OwnPlayer>>>,
@@ -253,9 +217,37 @@ fn take_slack(
     });
 }
 
+/// What the gateway says outside of replication: its welcome, and where the time of probed actions went.
+fn take_messages(
+    // A link has the receiver of a message from its first one on.
+    mut receivers: Query<
+        (
+            Option<&mut MessageReceiver<Welcome>>,
+            Option<&mut MessageReceiver<ProbeReport>>,
+        ),
+        IsLink,
+    >,
+    mut connector: ResMut<Connector>,
+    mut probes: ResMut<Probes>,
+) {
+    for (welcomes, reports) in &mut receivers {
+        if let Some(mut welcomes) = welcomes {
+            welcomes.receive().for_each(|welcome| connector.welcomed(welcome));
+        }
+        match reports {
+            Some(mut reports) => probes.complete(reports.receive()),
+            None => probes.complete(std::iter::empty()),
+        }
+    }
+}
+
+/// Starts the ticks a little ahead of the gateway's count after a welcome, and then keeps their pace.
 fn pace(
-    mut clock: ResMut<Clock>,
+    connector: Res<Connector>,
+    own: Query<(), With<OwnPlayer>>,
     real_time: Res<Time<Real>>,
+    mut remote: ResMut<RemoteTick>,
+    mut clock: ResMut<Clock>,
     mut virtual_time: ResMut<Time<Virtual>>,
     mut timeline: ResMut<LocalTimeline>,
     mut commands: Commands,
@@ -265,6 +257,20 @@ fn pace(
         .advanced
         .map_or(Duration::ZERO, |advanced| now.saturating_duration_since(advanced));
     clock.advanced = Some(now);
+    let ready = connector.welcome.is_some() && !own.is_empty();
+    if clock.ticking && !ready {
+        // The connection broke: the next one may be another gateway, with another count.
+        clock.ticking = false;
+        clock.controller.reset();
+        remote.0 = None;
+    }
+    if let Some(newest) = remote.0.filter(|_| ready && !clock.ticking) {
+        let start = newest + FIRST_LEAD_TICKS;
+        let shift = start - timeline.tick();
+        timeline.apply_delta(shift);
+        clock.ticking = true;
+        tracing::debug!(tick = start.0, "ticking");
+    }
     if !clock.ticking {
         return;
     }

@@ -4,14 +4,12 @@ use std::time::{Duration, Instant};
 
 use bevy::app::{App, PreUpdate};
 use bevy::ecs::change_detection::DetectChanges;
-use bevy::ecs::query::{Changed, Has, With};
+use bevy::ecs::query::{Changed, Has};
 use bevy::ecs::resource::Resource;
 use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Query, Res, ResMut};
 use bevy::ecs::world::Ref;
 use bevy::time::{Real, Time};
-use lightyear::prelude::MessageReceiver;
-use lightyear_messages::plugin::MessageSystems;
 use meridian_game::{Identity, ProbeEcho, ProbeReport};
 use meridian_ids::WorldEntityId;
 use meridian_link::Arrival;
@@ -27,7 +25,6 @@ const KEPT_MAX: usize = 4_096;
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Probes>();
     app.add_systems(PreUpdate, see_echoes.in_set(ClientSystems::TakeIn));
-    app.add_systems(PreUpdate, take_reports.after(MessageSystems::Receive).after(see_echoes));
 }
 
 /// Where the time of an action went, in order. Uplink and downlink rest on an estimated clock offset.
@@ -129,8 +126,14 @@ impl Probes {
     }
 
     /// Completes the samples whose echo is there, with their report if it is the one given.
-    fn complete(&mut self, reports: &[ProbeReport]) {
+    pub(crate) fn complete(&mut self, reports: impl Iterator<Item = ProbeReport>) {
         let Some(epoch) = self.epoch else { return };
+        if !self.pending.iter().any(|pending| pending.echo.is_some()) {
+            // Reports of echoes that were lost are dropped with this.
+            reports.for_each(drop);
+            return;
+        }
+        let reports: Vec<ProbeReport> = reports.collect();
         let Self {
             pending,
             samples,
@@ -192,7 +195,7 @@ impl OffsetEstimate {
     }
 }
 
-fn see_echoes(
+pub(crate) fn see_echoes(
     echoes: Query<(Ref<ProbeEcho>, &Identity, Has<OwnPlayer>), Changed<ProbeEcho>>,
     arrivals: Query<&Arrival, IsLink>,
     manual: Option<Res<bevy::time::TimeUpdateStrategy>>,
@@ -223,15 +226,5 @@ fn now(strategy: Option<&bevy::time::TimeUpdateStrategy>, real_time: &Time<Real>
         Some(bevy::time::TimeUpdateStrategy::ManualInstant(instant)) => *instant,
         Some(bevy::time::TimeUpdateStrategy::ManualDuration(_)) => real_time.last_update().unwrap_or_else(Instant::now),
         _ => Instant::now(),
-    }
-}
-
-fn take_reports(mut receivers: Query<&mut MessageReceiver<ProbeReport>, With<Arrival>>, mut probes: ResMut<Probes>) {
-    let mut reports = Vec::new();
-    for mut receiver in &mut receivers {
-        reports.extend(receiver.receive());
-    }
-    if probes.pending.iter().any(|pending| pending.echo.is_some()) {
-        probes.complete(&reports);
     }
 }

@@ -122,13 +122,19 @@ impl LinkEndpoint {
 }
 
 /// Receives in `LinkSystems::Receive` and sends in `LinkSystems::Send`. Idle until a [`LinkEndpoint`] is inserted.
-pub struct LinkPlugin;
+pub struct LinkPlugin {
+    /// Whether the endpoint takes links from peers that ask, as a server does.
+    pub accepts: bool,
+}
 
 impl Plugin for LinkPlugin {
     fn build(&self, app: &mut App) {
         app.add_observer(assume_rtt);
         app.add_observer(estimate_rtt);
-        app.add_systems(PreUpdate, (sweep_pending, receive).chain().in_set(LinkSystems::Receive));
+        app.add_systems(PreUpdate, receive.in_set(LinkSystems::Receive));
+        if self.accepts {
+            app.add_systems(PreUpdate, sweep_pending.before(receive).in_set(LinkSystems::Receive));
+        }
         app.add_systems(PostUpdate, send.in_set(LinkSystems::Send));
     }
 }

@@ -139,12 +139,11 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
             (sender, handle)
         })
         .unzip();
-    drop(driver_options);
-    let joiner = joiner::start(first, options.server.clone(), options.bots, timing, inboxes)?;
+    let joiner = joiner::start(driver_options, first, options.bots, inboxes)?;
     let scrapes = watch(options, &timing, progress)?;
     joiner
         .join()
-        .map_err(|_| anyhow!("the thread that asks for sessions panicked"))?;
+        .map_err(|_| anyhow!("the thread that makes the bots panicked"))??;
     let mut parts = Vec::with_capacity(count);
     for handle in handles {
         parts.push(handle?.join().map_err(|_| anyhow!("a thread of bots panicked"))??);

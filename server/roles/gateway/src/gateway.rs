@@ -87,7 +87,7 @@ impl Gateway {
             side: ProtocolSide::Gateway,
             tick_rate: config.clock.rate(),
         });
-        app.add_plugins(LinkPlugin);
+        app.add_plugins(LinkPlugin { accepts: true });
         (config.game)(&mut app);
         // Ticks come from the world, not from this app's time; timeouts and resends run on real time.
         app.world_mut().resource_mut::<Time<Virtual>>().pause();

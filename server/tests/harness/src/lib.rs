@@ -42,6 +42,8 @@ pub struct TestOptions {
     pub seed: u64,
     /// Whether clients predict their players.
     pub predict: bool,
+    /// Whether clients interpolate the others.
+    pub interpolate: bool,
     /// The game.
     pub game: GameFn,
 }
@@ -54,6 +56,7 @@ impl Default for TestOptions {
             conditions: LinkConditions::default(),
             seed: 1,
             predict: true,
+            interpolate: true,
             game: demo_game(),
         }
     }
@@ -161,7 +164,7 @@ impl TestWorld {
         };
         let options = HeadlessOptions {
             predict: self.options.predict,
-            interpolate: true,
+            interpolate: self.options.interpolate,
             server_url: None,
             game: self.options.game.clone(),
         };

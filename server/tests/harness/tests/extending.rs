@@ -13,7 +13,7 @@ use meridian_harness::{TestOptions, TestWorld};
 use meridian_ids::PlayerId;
 
 fn health_of(world: &mut TestWorld, seen_by: usize, player: PlayerId) -> Option<u8> {
-    let world = world.clients[seen_by].app_mut().world_mut();
+    let world = world.clients[seen_by].world_mut();
     let mut players = world.query::<(&Identity, &Health)>();
     players
         .iter(world)

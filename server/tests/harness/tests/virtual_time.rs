@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bevy::math::Vec3;
-use bevy::time::{Fixed, Time};
 use meridian_client_net::{ConnectionState, CorrectionStats, HeadlessClient, InterpolatedPose, PredictionRing};
 use meridian_game::{Identity, OwnerState, Pose};
 use meridian_harness::{TestOptions, TestWorld};
@@ -48,7 +47,7 @@ fn own_position(world: &mut TestWorld, client: usize) -> Vec3 {
 
 /// Where `seen_by` has the entity of a player.
 fn position_of(world: &mut TestWorld, seen_by: usize, player: u64) -> Option<Vec3> {
-    let world = world.clients[seen_by].app_mut().world_mut();
+    let world = world.clients[seen_by].world_mut();
     let mut players = world.query::<(&Identity, &Pose)>();
     let found = players
         .iter(world)
@@ -102,7 +101,7 @@ fn on_a_clean_link_every_input_is_applied_in_its_tick_and_no_prediction_is_wrong
         world.walk(0, *x, *z, x > &0.5);
         world.run(Duration::from_millis(250));
     }
-    let client = world.clients[0].app_mut().world();
+    let client = world.clients[0].world_mut();
     let stats = client.resource::<CorrectionStats>();
     assert!(stats.compared > 250, "{stats:?}");
     assert_eq!(
@@ -122,13 +121,12 @@ fn a_straight_walk_over_a_bad_link_is_not_corrected_visibly() {
     world.walk(0, 0.6, -0.8, false);
     world.run(Duration::from_secs(5));
     world.clients[0]
-        .app_mut()
         .world_mut()
         .resource_mut::<CorrectionStats>()
         .distances_m
         .clear();
     world.run(Duration::from_secs(30));
-    let client = world.clients[0].app_mut().world();
+    let client = world.clients[0].world_mut();
     let stats = client.resource::<CorrectionStats>();
     let worst = stats.distances_m.iter().copied().fold(0.0, f32::max);
     assert!(
@@ -192,8 +190,7 @@ fn a_world_of_a_thousand_years_of_ticks_plays_like_a_new_one() {
     world.run(Duration::from_secs(1));
     assert!(own_position(&mut world, 0).distance(before) > 4.0);
     let last = world.clients[0]
-        .app_mut()
-        .world()
+        .world_mut()
         .resource::<PredictionRing>()
         .last_tick()
         .unwrap();
@@ -225,7 +222,7 @@ fn a_crate_is_pushed_and_everyone_sees_it() {
     });
     world.join_all(1);
     let crate_seen = |world: &mut TestWorld| {
-        let world = world.clients[0].app_mut().world_mut();
+        let world = world.clients[0].world_mut();
         let mut crates = world.query::<(&Identity, &Pose)>();
         crates
             .iter(world)
@@ -265,7 +262,7 @@ fn others_are_interpolated_smoothly_over_a_bad_link() {
     world.walk(0, 1.0, 0.0, false);
     world.run(Duration::from_secs(3));
     let shown = |world: &mut TestWorld| {
-        let world = world.clients[1].app_mut().world_mut();
+        let world = world.clients[1].world_mut();
         let mut others = world.query::<(&Identity, &InterpolatedPose)>();
         let found = others
             .iter(world)
@@ -327,9 +324,6 @@ fn a_client_that_floods_the_gateway_is_disconnected_and_the_others_play_on() {
 /// Sends a tick's input message several times over.
 fn flood(client: &mut HeadlessClient) {
     for _ in 0..8 {
-        let mut fixed = client.app_mut().world_mut().resource_mut::<Time<Fixed>>();
-        let step = fixed.timestep();
-        fixed.accumulate_overstep(step);
-        client.app_mut().update();
+        client.update(client.next_wake());
     }
 }

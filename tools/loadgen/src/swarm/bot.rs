@@ -5,19 +5,17 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use meridian_client_net::{ClientStats, ConnectionState, Connector, HeadlessClient, HeadlessOptions};
+use meridian_client_net::{ClientStats, ConnectionState, Connector, HeadlessClient, HeadlessOptions, Session};
 use meridian_link::{PolledUdp, bind_udp};
 
 use super::driver::DriverOptions;
-use super::joiner::Joining;
 use crate::probe::ProbeId;
 use crate::report::Wire;
 use crate::scenario::Behaviour;
 
-/// One bot. Not `Send`: made on the thread that drives it.
+/// One bot. Made on one thread, for that takes as long as many ticks, and driven on another.
 pub(super) struct Bot {
     client: HeadlessClient,
-    socket: UdpSocket,
     behaviour: Behaviour,
     probe_every: Duration,
     next_probe: Instant,
@@ -27,10 +25,14 @@ pub(super) struct Bot {
 }
 
 impl Bot {
-    /// A bot that begins to connect.
-    pub(super) fn join(options: &DriverOptions, joining: &Joining, now: Instant) -> anyhow::Result<Self> {
-        let index = joining.index;
-        let any = match joining.session.gateway {
+    /// A bot that begins to connect, and the socket that becomes readable when a packet for it is there.
+    pub(super) fn join(
+        options: &DriverOptions,
+        index: usize,
+        session: &Session,
+        now: Instant,
+    ) -> anyhow::Result<(Self, UdpSocket)> {
+        let any = match session.gateway {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
@@ -42,9 +44,8 @@ impl Bot {
             server_url: Some(options.server.clone()),
             game: options.game.clone(),
         };
-        Ok(Self {
-            client: HeadlessClient::new(client_options, &joining.session, Box::new(io), now),
-            socket,
+        let bot = Self {
+            client: HeadlessClient::new(client_options, session, Box::new(io), now),
             behaviour: Behaviour::new(options.stage.clone(), options.seed, index),
             probe_every: options.probe_every,
             // Spread over the interval, so that no tick has to answer all probes.
@@ -52,12 +53,8 @@ impl Bot {
             in_world: false,
             refused: false,
             before: ClientStats::default(),
-        })
-    }
-
-    /// What becomes readable when a packet is there.
-    pub(super) fn socket(&self) -> &UdpSocket {
-        &self.socket
+        };
+        Ok((bot, socket))
     }
 
     /// When the bot must be driven at the latest.
@@ -100,7 +97,7 @@ impl Bot {
         if samples.is_empty() && sightings.is_empty() {
             return;
         }
-        let world = self.client.app_mut().world();
+        let world = self.client.world_mut();
         let own = world.resource::<Connector>().welcome.map(|welcome| welcome.entity.0);
         let mut measured = options.measured.lock().unwrap_or_else(PoisonError::into_inner);
         for sample in &samples {

@@ -1,5 +1,6 @@
 //! A driver thread: many bots, one `poll`.
 
+use std::net::UdpSocket;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,7 +13,6 @@ use rustix::io::Errno;
 
 use super::Measured;
 use super::bot::Bot;
-use super::joiner::Joining;
 use crate::report::Wire;
 use crate::scenario::Stage;
 use crate::timing::{JOIN_INTERVAL, Phase, Timing};
@@ -62,11 +62,72 @@ impl Part {
     }
 }
 
+/// The bots of one driver. What is looked at again and again lies together: a look at a bot itself misses the cache.
+#[derive(Default)]
+struct Bots {
+    bots: Vec<Bot>,
+    sockets: Vec<UdpSocket>,
+    wakes: Vec<Instant>,
+}
+
+impl Bots {
+    fn push(&mut self, bot: Bot, socket: UdpSocket) {
+        self.sockets.push(socket);
+        self.wakes.push(bot.next_wake());
+        self.bots.push(bot);
+    }
+
+    fn drive(&mut self, index: usize, options: &DriverOptions) {
+        self.bots[index].drive(options);
+        self.wakes[index] = self.bots[index].next_wake();
+    }
+
+    /// Drives the bots whose tick is due.
+    fn drive_due(&mut self, options: &DriverOptions) {
+        let now = Instant::now();
+        for index in 0..self.wakes.len() {
+            if self.wakes[index] <= now {
+                self.drive(index, options);
+            }
+        }
+    }
+
+    /// When the next pass must be, whether or not a packet comes.
+    fn deadline(&self, timing: &Timing, joining: bool, now: Instant) -> Instant {
+        let next_phase = timing.next_phase(now);
+        let next_join = if joining { now + JOIN_INTERVAL / 4 } else { next_phase };
+        let next_wake = self.wakes.iter().min().copied().unwrap_or(next_phase);
+        next_wake.min(next_join).min(next_phase)
+    }
+
+    /// Sleeps until `deadline` or until a bot's socket is readable, and says which are.
+    fn wait(&self, deadline: Instant, readable: &mut Vec<usize>) -> anyhow::Result<()> {
+        let mut sockets: Vec<PollFd<'_>> = self
+            .sockets
+            .iter()
+            .map(|socket| PollFd::new(socket, PollFlags::IN))
+            .collect();
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
+        readable.clear();
+        match poll(&mut sockets, Some(&timeout)) {
+            Ok(_) => readable.extend((0..sockets.len()).filter(|&index| !sockets[index].revents().is_empty())),
+            // A signal: as if nothing had come.
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for the bots' sockets"),
+        }
+        Ok(())
+    }
+}
+
 /// Drives bots as they come out of `inbox` until the run ends.
-pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<Joining>) -> anyhow::Result<Part> {
+pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<(Bot, UdpSocket)>) -> anyhow::Result<Part> {
     let timing = &options.timing;
-    let mut bots: Vec<Bot> = Vec::new();
-    let mut readable: Vec<bool> = Vec::new();
+    let mut bots = Bots::default();
+    let mut readable = Vec::new();
     let mut part = Part::default();
     let mut cpu: Option<ThreadTime> = None;
     let (mut phase, mut joining) = (Phase::Joining, true);
@@ -74,70 +135,26 @@ pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<Joining>) -> anyho
         let now = Instant::now();
         let entered = timing.phase(now);
         if phase == Phase::Joining && entered > phase {
-            bots.iter_mut().for_each(Bot::begin);
+            bots.bots.iter_mut().for_each(Bot::begin);
             cpu = Some(ThreadTime::now());
         }
         if phase <= Phase::Measuring && entered > Phase::Measuring {
-            part = Part::count(&bots, cpu);
+            part = Part::count(&bots.bots, cpu);
         }
         phase = entered;
-        // One at a time: making a client takes milliseconds, and the others' ticks do not wait.
         match inbox.try_recv() {
-            Ok(message) => bots.push(Bot::join(options, &message, Instant::now())?),
+            Ok((bot, socket)) => bots.push(bot, socket),
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => joining = false,
         }
-        let deadline = deadline(&bots, timing, joining, now);
-        wait(&bots, deadline, &mut readable)?;
+        let deadline = bots.deadline(timing, joining, now);
+        bots.wait(deadline, &mut readable)?;
         // Ticks first: a late one is a late input, while a packet taken in late is only seen late.
-        for (bot, readable) in bots.iter_mut().zip(&readable) {
-            if !*readable && bot.next_wake() <= Instant::now() {
-                bot.drive(options);
-            }
-        }
-        for index in 0..readable.len() {
-            if readable[index] {
-                bots[index].drive(options);
-                drive_due(&mut bots, options);
-            }
+        bots.drive_due(options);
+        for &index in &readable {
+            bots.drive(index, options);
+            bots.drive_due(options);
         }
     }
     Ok(part)
-}
-
-/// Drives the bots whose tick is due.
-fn drive_due(bots: &mut [Bot], options: &DriverOptions) {
-    let now = Instant::now();
-    bots.iter_mut()
-        .filter(|bot| bot.next_wake() <= now)
-        .for_each(|bot| bot.drive(options));
-}
-
-/// When the next pass must be, whether or not a packet comes.
-fn deadline(bots: &[Bot], timing: &Timing, joining: bool, now: Instant) -> Instant {
-    let next_phase = timing.next_phase(now);
-    let next_join = if joining { now + JOIN_INTERVAL / 4 } else { next_phase };
-    let next_wake = bots.iter().map(Bot::next_wake).min().unwrap_or(next_phase);
-    next_wake.min(next_join).min(next_phase)
-}
-
-/// Sleeps until `deadline` or until a bot's socket is readable, and says which are.
-fn wait(bots: &[Bot], deadline: Instant, readable: &mut Vec<bool>) -> anyhow::Result<()> {
-    let mut sockets: Vec<PollFd<'_>> = bots
-        .iter()
-        .map(|bot| PollFd::new(bot.socket(), PollFlags::IN))
-        .collect();
-    let timeout = deadline.saturating_duration_since(Instant::now());
-    let timeout = Timespec {
-        tv_sec: timeout.as_secs() as i64,
-        tv_nsec: i64::from(timeout.subsec_nanos()),
-    };
-    readable.clear();
-    match poll(&mut sockets, Some(&timeout)) {
-        Ok(_) => readable.extend(sockets.iter().map(|socket| !socket.revents().is_empty())),
-        // A signal: as if nothing had come.
-        Err(Errno::INTR) => readable.resize(bots.len(), false),
-        Err(error) => return Err(error).context("cannot wait for the bots' sockets"),
-    }
-    Ok(())
 }

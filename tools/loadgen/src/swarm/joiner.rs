@@ -1,5 +1,6 @@
-//! Asks for the bots' sessions, one after the other, on a thread that no bot waits for.
+//! Asks for the bots' sessions and makes the bots, one after the other, on a thread that no bot waits for.
 
+use std::net::UdpSocket;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -7,18 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use meridian_client_net::{Session, SessionError, request_session};
 
+use super::bot::Bot;
+use super::driver::DriverOptions;
 use crate::timing::Timing;
 
 /// How long a bot waits before it asks again, where asking again may help.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How often a bot asks.
 const TRIES_MAX: usize = 8;
-
-/// A session for bot number `index`.
-pub(super) struct Joining {
-    pub(super) index: usize,
-    pub(super) session: Session,
-}
 
 fn name(index: usize) -> String {
     format!("bot-{}", index + 1)
@@ -29,25 +26,26 @@ pub(super) fn first_session(server: &str) -> anyhow::Result<Session> {
     request_session(server, &name(0)).context("no session for the first bot")
 }
 
-/// Hands out sessions to the drivers in turn, each bot's at its time, until all have one or measuring begins.
+/// Hands out bots to the drivers in turn, each at its time, until all are there or measuring begins.
 pub(super) fn start(
+    options: DriverOptions,
     first: Session,
-    server: String,
     bots: usize,
-    timing: Timing,
-    inboxes: Vec<Sender<Joining>>,
-) -> anyhow::Result<JoinHandle<()>> {
+    inboxes: Vec<Sender<(Bot, UdpSocket)>>,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let builder = std::thread::Builder::new().name("joiner".to_owned());
     let work = move || {
-        let mut first = Some(first);
+        let (mut first, timing) = (Some(first), &options.timing);
         for index in 0..bots {
             timing.sleep_until(timing.joins(index));
-            let Some(session) = first.take().or_else(|| ask(&server, index, &timing)) else {
+            let Some(session) = first.take().or_else(|| ask(&options.server, index, timing)) else {
                 continue;
             };
+            let bot = Bot::join(&options, index, &session, Instant::now())?;
             // A driver that is gone has said why; its bots count as not connected.
-            let _ = inboxes[index % inboxes.len()].send(Joining { index, session });
+            let _ = inboxes[index % inboxes.len()].send(bot);
         }
+        Ok(())
     };
     builder.spawn(work).context("cannot start a thread")
 }
