@@ -3,8 +3,11 @@
 //! Nothing here knows Bevy, a network or a database; every other crate may depend on this one.
 
 mod tick;
+mod zone_map;
 
 pub use tick::{TICK_RATE_HZ_DEFAULT, TICK_RATE_HZ_MAX, TICK_RATE_HZ_MIN, Tick, TickClock, TickRate, TickRateError};
+
+pub use zone_map::{Rectangle, ZONES_MAX, ZoneMap, ZoneMapError};
 
 use std::fmt;
 

@@ -1,0 +1,491 @@
+//! One zone's side of all its handoffs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use meridian_ids::{EntityEpoch, Tick, TickRate, WorldEntityId, ZoneId};
+
+use crate::Allowance;
+use crate::script::{Done, Refusal};
+
+/// Ticks until a zone that refused, or an entity without a token, is tried again.
+pub const RETRY_AFTER_TICKS: u64 = 15;
+
+/// Counts the transfers that a zone's instance has begun.
+pub type TransferNumber = u64;
+
+/// Whether a zone simulates an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    Simulated,
+    /// It does not: the entity is frozen until the transfer's outcome is known.
+    Leaving(TransferNumber),
+}
+
+/// What to do with an entity that stands in another zone's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on simulating it; the scenery overlaps the border.
+    Stay,
+    /// Freeze these and ask for their transfer.
+    Leave(Departure),
+}
+
+/// Entities that are to change their owner together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// The transfer.
+    pub number: TransferNumber,
+    /// Where they go.
+    pub to: ZoneId,
+    /// They are frozen as they are after this tick.
+    pub after: Tick,
+    /// Each with the epoch and the allowance that it has at the receiver.
+    pub entities: Vec<(WorldEntityId, EntityEpoch, Allowance)>,
+}
+
+/// What to do once something is known of a transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The entity is another zone's: keep it as a ghost, and say its new epoch to who asks.
+    Departed {
+        /// The entity.
+        entity: WorldEntityId,
+        /// Its epoch there.
+        epoch: EntityEpoch,
+        /// Where.
+        to: ZoneId,
+    },
+    /// The entity is still the own: simulate it on from the state after this tick.
+    Resume {
+        /// The entity.
+        entity: WorldEntityId,
+        /// The tick of its state.
+        after: Tick,
+    },
+    /// Nobody knows whether the transfer has happened: ask, until there is an answer.
+    Settle(TransferNumber),
+    /// The entity is somebody else's, and it is not known whose: drop it.
+    Disowned(WorldEntityId),
+    /// Another instance has the zone: stop simulating altogether.
+    Stop,
+}
+
+#[derive(Clone, Debug)]
+struct Owned {
+    epoch: EntityEpoch,
+    allowance: Allowance,
+    standing: Standing,
+    retry_at: Tick,
+}
+
+/// The handoffs of one instance of a zone.
+#[derive(Clone, Debug)]
+pub struct Handoff {
+    rate: TickRate,
+    entities: HashMap<WorldEntityId, Owned>,
+    joints: BTreeMap<WorldEntityId, BTreeSet<WorldEntityId>>,
+    leaving: BTreeMap<TransferNumber, Departure>,
+    refused_until: HashMap<ZoneId, Tick>,
+    next: TransferNumber,
+}
+
+impl Handoff {
+    /// A zone that owns nothing.
+    pub fn new(rate: TickRate) -> Self {
+        Self {
+            rate,
+            entities: HashMap::new(),
+            joints: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            refused_until: HashMap::new(),
+            next: 1,
+        }
+    }
+
+    /// The zone owns an entity: it made it, read its record, or accepted it. A lower epoch than the known one is ignored.
+    pub fn own(&mut self, entity: WorldEntityId, epoch: EntityEpoch, allowance: Allowance) {
+        if self.entities.get(&entity).is_some_and(|known| known.epoch >= epoch) {
+            return;
+        }
+        let owned = Owned {
+            epoch,
+            allowance,
+            standing: Standing::Simulated,
+            retry_at: Tick(0),
+        };
+        self.entities.insert(entity, owned);
+    }
+
+    /// The entity is out of the world. One that is leaving is not the zone's to take out: `None`.
+    pub fn retire(&mut self, entity: WorldEntityId) -> Option<EntityEpoch> {
+        let simulated = self.standing(entity) == Some(Standing::Simulated);
+        let owned = simulated.then(|| self.entities.remove(&entity)).flatten()?;
+        self.part(entity);
+        Some(owned.epoch)
+    }
+
+    /// Two entities move together from now on.
+    pub fn join(&mut self, one: WorldEntityId, other: WorldEntityId) {
+        self.joints.entry(one).or_default().insert(other);
+        self.joints.entry(other).or_default().insert(one);
+    }
+
+    /// An entity is tied to none any more.
+    pub fn part(&mut self, entity: WorldEntityId) {
+        for other in self.joints.remove(&entity).unwrap_or_default() {
+            if let Some(joined) = self.joints.get_mut(&other) {
+                joined.remove(&entity);
+            }
+        }
+    }
+
+    /// Whether the zone owns an entity, and simulates it.
+    pub fn standing(&self, entity: WorldEntityId) -> Option<Standing> {
+        self.entities.get(&entity).map(|owned| owned.standing)
+    }
+
+    /// The epoch under which the zone owns an entity.
+    pub fn epoch(&self, entity: WorldEntityId) -> Option<EntityEpoch> {
+        self.entities.get(&entity).map(|owned| owned.epoch)
+    }
+
+    /// The handoffs that an owned entity may make.
+    pub fn allowance(&self, entity: WorldEntityId) -> Option<Allowance> {
+        self.entities.get(&entity).map(|owned| owned.allowance)
+    }
+
+    /// What the zone owns, in no order.
+    pub fn owned(&self) -> impl Iterator<Item = (WorldEntityId, EntityEpoch, Standing)> {
+        self.entities
+            .iter()
+            .map(|(entity, owned)| (*entity, owned.epoch, owned.standing))
+    }
+
+    /// Transfers whose outcome is not known.
+    pub fn leaving(&self) -> impl Iterator<Item = &Departure> {
+        self.leaving.values()
+    }
+
+    /// After tick `after`, an owned entity stands so far in the place of zone `to` that it should go there.
+    ///
+    /// What is joined to it goes along; all of it must be simulated here, and each needs a token.
+    pub fn cross(&mut self, entity: WorldEntityId, to: ZoneId, after: Tick) -> Verdict {
+        let refused = self.refused_until.get(&to).is_some_and(|until| after < *until);
+        let group = self.group(entity);
+        let may_go = |owned: &Owned| owned.standing == Standing::Simulated && after >= owned.retry_at;
+        let all_may_go = group.iter().all(|member| self.entities.get(member).is_some_and(may_go));
+        if refused || !all_may_go {
+            return Verdict::Stay;
+        }
+        // All tokens or none: a group that was held up by one of its members has spent nothing.
+        let mut allowances = Vec::with_capacity(group.len());
+        for member in &group {
+            let Some(mut allowance) = self.allowance(*member) else {
+                return Verdict::Stay;
+            };
+            if !allowance.take(after, self.rate) {
+                self.put_off(&group, after);
+                return Verdict::Stay;
+            }
+            allowances.push(allowance);
+        }
+        let number = self.next;
+        self.next += 1;
+        let mut entities = Vec::with_capacity(group.len());
+        for (member, allowance) in group.into_iter().zip(allowances) {
+            if let Some(owned) = self.entities.get_mut(&member) {
+                owned.standing = Standing::Leaving(number);
+                owned.allowance = allowance;
+                entities.push((member, EntityEpoch(owned.epoch.0 + 1), allowance));
+            }
+        }
+        let departure = Departure {
+            number,
+            to,
+            after,
+            entities,
+        };
+        self.leaving.insert(number, departure.clone());
+        Verdict::Leave(departure)
+    }
+
+    /// The answer to a transfer, or to the question whether it has happened. `None` for an answer that will not come.
+    pub fn answered(&mut self, number: TransferNumber, answer: Option<Result<Done, Refusal>>, now: Tick) -> Vec<Step> {
+        let Some(departure) = self.leaving.get(&number).cloned() else {
+            return Vec::new();
+        };
+        match answer {
+            Some(Ok(Done::Transferred)) => self.departed(&departure),
+            Some(Ok(Done::Kept)) => self.resume(&departure, now),
+            Some(Err(Refusal::NoReceiver | Refusal::InboxFull)) => {
+                self.refused_until.insert(departure.to, now + RETRY_AFTER_TICKS);
+                self.resume(&departure, now)
+            }
+            Some(Err(Refusal::NotOwner(entity))) => {
+                // One of them was never the zone's to send; the others go on here.
+                let mut steps = self.resume(&departure, now);
+                self.entities.remove(&entity);
+                self.part(entity);
+                steps.retain(|step| !matches!(step, Step::Resume { entity: resumed, .. } if *resumed == entity));
+                steps.push(Step::Disowned(entity));
+                steps
+            }
+            Some(Err(Refusal::Fenced)) => vec![Step::Stop],
+            // Neither an answer nor one that fits: nothing is guessed.
+            None | Some(_) => vec![Step::Settle(number)],
+        }
+    }
+
+    fn departed(&mut self, departure: &Departure) -> Vec<Step> {
+        self.leaving.remove(&departure.number);
+        let mut steps = Vec::with_capacity(departure.entities.len());
+        for (entity, epoch, _) in &departure.entities {
+            // It may be back already, under a higher epoch.
+            if self.is_leaving(*entity, departure.number) {
+                self.entities.remove(entity);
+                self.part(*entity);
+                steps.push(Step::Departed {
+                    entity: *entity,
+                    epoch: *epoch,
+                    to: departure.to,
+                });
+            }
+        }
+        steps
+    }
+
+    fn resume(&mut self, departure: &Departure, now: Tick) -> Vec<Step> {
+        self.leaving.remove(&departure.number);
+        let entities = departure.entities.iter().map(|(entity, ..)| *entity);
+        let group: Vec<WorldEntityId> = entities
+            .filter(|entity| self.is_leaving(*entity, departure.number))
+            .collect();
+        self.put_off(&group, now);
+        let mut steps = Vec::with_capacity(group.len());
+        for entity in group {
+            if let Some(owned) = self.entities.get_mut(&entity) {
+                owned.standing = Standing::Simulated;
+                steps.push(Step::Resume {
+                    entity,
+                    after: departure.after,
+                });
+            }
+        }
+        steps
+    }
+
+    fn is_leaving(&self, entity: WorldEntityId, number: TransferNumber) -> bool {
+        self.standing(entity) == Some(Standing::Leaving(number))
+    }
+
+    fn put_off(&mut self, group: &[WorldEntityId], now: Tick) {
+        for entity in group {
+            if let Some(owned) = self.entities.get_mut(entity) {
+                owned.retry_at = now + RETRY_AFTER_TICKS;
+            }
+        }
+    }
+
+    /// The entity and all that is joined to it, directly or not, in the order of their ids.
+    fn group(&self, entity: WorldEntityId) -> Vec<WorldEntityId> {
+        let mut group = BTreeSet::from([entity]);
+        let mut open = vec![entity];
+        while let Some(next) = open.pop() {
+            for other in self.joints.get(&next).into_iter().flatten() {
+                if group.insert(*other) {
+                    open.push(*other);
+                }
+            }
+        }
+        group.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: WorldEntityId = WorldEntityId(1);
+    const B: WorldEntityId = WorldEntityId(2);
+    const EAST: ZoneId = ZoneId(1);
+
+    fn owning(entities: &[WorldEntityId]) -> Handoff {
+        let mut handoff = Handoff::new(TickRate::default());
+        for entity in entities {
+            handoff.own(*entity, EntityEpoch(4), Allowance::full(Tick(0)));
+        }
+        handoff
+    }
+
+    fn leave(handoff: &mut Handoff, entity: WorldEntityId, after: Tick) -> Departure {
+        match handoff.cross(entity, EAST, after) {
+            Verdict::Leave(departure) => departure,
+            Verdict::Stay => panic!("{entity} stays"),
+        }
+    }
+
+    #[test]
+    fn an_entity_is_frozen_from_the_asking_until_the_answer_and_then_gone() {
+        let mut handoff = owning(&[A]);
+        let departure = leave(&mut handoff, A, Tick(10));
+        assert_eq!((departure.to, departure.after), (EAST, Tick(10)));
+        assert_eq!(departure.entities[0].1, EntityEpoch(5));
+        assert_eq!(handoff.standing(A), Some(Standing::Leaving(departure.number)));
+        assert_eq!(
+            handoff.cross(A, EAST, Tick(11)),
+            Verdict::Stay,
+            "it is on its way already"
+        );
+        assert_eq!(handoff.retire(A), None, "and not the zone's to take out");
+        let steps = handoff.answered(departure.number, Some(Ok(Done::Transferred)), Tick(11));
+        let departed = Step::Departed {
+            entity: A,
+            epoch: EntityEpoch(5),
+            to: EAST,
+        };
+        assert_eq!(steps, [departed]);
+        assert_eq!(handoff.standing(A), None);
+        // An answer that comes twice says nothing new.
+        assert_eq!(
+            handoff.answered(departure.number, Some(Ok(Done::Transferred)), Tick(12)),
+            []
+        );
+    }
+
+    #[test]
+    fn a_refused_entity_is_simulated_on_from_where_it_was_frozen_and_tried_again_later() {
+        let mut handoff = owning(&[A, B]);
+        let departure = leave(&mut handoff, A, Tick(10));
+        let steps = handoff.answered(departure.number, Some(Err(Refusal::InboxFull)), Tick(12));
+        assert_eq!(
+            steps,
+            [Step::Resume {
+                entity: A,
+                after: Tick(10)
+            }]
+        );
+        assert_eq!(
+            (handoff.standing(A), handoff.epoch(A)),
+            (Some(Standing::Simulated), Some(EntityEpoch(4)))
+        );
+        assert_eq!(
+            handoff.cross(B, EAST, Tick(13)),
+            Verdict::Stay,
+            "the same zone would refuse it as well"
+        );
+        assert!(matches!(handoff.cross(B, ZoneId(2), Tick(13)), Verdict::Leave(_)));
+        assert_eq!(leave(&mut handoff, A, Tick(12 + RETRY_AFTER_TICKS)).number, 3);
+    }
+
+    #[test]
+    fn what_is_not_known_is_asked_and_never_guessed() {
+        let mut handoff = owning(&[A]);
+        let departure = leave(&mut handoff, A, Tick(10));
+        for _ in 0..3 {
+            assert_eq!(
+                handoff.answered(departure.number, None, Tick(20)),
+                [Step::Settle(departure.number)]
+            );
+            assert_eq!(handoff.standing(A), Some(Standing::Leaving(departure.number)));
+        }
+        let steps = handoff.answered(departure.number, Some(Ok(Done::Kept)), Tick(30));
+        assert_eq!(
+            steps,
+            [Step::Resume {
+                entity: A,
+                after: Tick(10)
+            }]
+        );
+    }
+
+    #[test]
+    fn a_late_answer_does_not_touch_an_entity_that_is_back() {
+        for answer in [Ok(Done::Transferred), Ok(Done::Kept), Err(Refusal::NotOwner(B))] {
+            let mut handoff = owning(&[A]);
+            let departure = leave(&mut handoff, A, Tick(10));
+            assert_eq!(
+                handoff.answered(departure.number, None, Tick(12)),
+                [Step::Settle(departure.number)]
+            );
+            handoff.own(A, EntityEpoch(6), Allowance::full(Tick(0)));
+            let steps = handoff.answered(departure.number, Some(answer), Tick(40));
+            assert!(
+                !steps
+                    .iter()
+                    .any(|step| matches!(step, Step::Departed { .. } | Step::Resume { .. }))
+            );
+            assert_eq!(
+                (handoff.standing(A), handoff.epoch(A)),
+                (Some(Standing::Simulated), Some(EntityEpoch(6)))
+            );
+        }
+    }
+
+    #[test]
+    fn joined_entities_go_together_or_not_at_all() {
+        let mut handoff = owning(&[A, B]);
+        handoff.join(B, A);
+        let departure = leave(&mut handoff, B, Tick(10));
+        assert_eq!(
+            departure
+                .entities
+                .iter()
+                .map(|(entity, ..)| *entity)
+                .collect::<Vec<_>>(),
+            [A, B]
+        );
+        assert_eq!(
+            handoff
+                .answered(departure.number, Some(Ok(Done::Transferred)), Tick(10))
+                .len(),
+            2
+        );
+        // One that is tied to what the zone does not own cannot go.
+        let mut handoff = owning(&[A]);
+        handoff.join(A, B);
+        assert_eq!(handoff.cross(A, EAST, Tick(10)), Verdict::Stay);
+        handoff.part(B);
+        assert!(matches!(handoff.cross(A, EAST, Tick(11)), Verdict::Leave(_)));
+    }
+
+    #[test]
+    fn an_entity_that_somebody_else_owns_is_dropped_and_its_companion_goes_on() {
+        let mut handoff = owning(&[A, B]);
+        handoff.join(A, B);
+        let departure = leave(&mut handoff, A, Tick(10));
+        let steps = handoff.answered(departure.number, Some(Err(Refusal::NotOwner(A))), Tick(11));
+        let resumed = Step::Resume {
+            entity: B,
+            after: Tick(10),
+        };
+        assert_eq!(steps, [resumed, Step::Disowned(A)]);
+        assert_eq!(
+            (handoff.standing(A), handoff.standing(B)),
+            (None, Some(Standing::Simulated))
+        );
+    }
+
+    #[test]
+    fn a_fenced_zone_stops_and_keeps_what_it_froze_frozen() {
+        let mut handoff = owning(&[A]);
+        let departure = leave(&mut handoff, A, Tick(10));
+        assert_eq!(
+            handoff.answered(departure.number, Some(Err(Refusal::Fenced)), Tick(11)),
+            [Step::Stop]
+        );
+        assert_eq!(handoff.standing(A), Some(Standing::Leaving(departure.number)));
+    }
+
+    #[test]
+    fn a_group_that_is_held_up_has_spent_no_token() {
+        let mut handoff = owning(&[A]);
+        let mut spent = Allowance::full(Tick(0));
+        while spent.take(Tick(0), TickRate::default()) {}
+        handoff.own(B, EntityEpoch(1), spent);
+        handoff.join(A, B);
+        let before = handoff.allowance(A);
+        assert_eq!(handoff.cross(A, EAST, Tick(1)), Verdict::Stay);
+        assert_eq!(handoff.allowance(A), before);
+    }
+}
