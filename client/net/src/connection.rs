@@ -19,6 +19,7 @@ use lightyear_replication::receive::ReplicationReceiver;
 use meridian_game::Welcome;
 use meridian_link::{Arrival, LinkEndpoint};
 
+use crate::probe::Probes;
 use crate::session::{Session, SessionError, request_session};
 
 /// How long after a connection broke the next one is tried; doubled with each failure, up to the second.
@@ -126,6 +127,7 @@ pub(crate) fn connect(world: &mut World, session: &Session, now: Instant) {
     {
         old.despawn();
     }
+    world.resource_mut::<Probes>().reset();
     let client = ConnectToken::try_from_bytes(&session.token)
         .map_err(|error| error.to_string())
         .and_then(|token| {

@@ -199,6 +199,11 @@ impl HeadlessClient {
         self.world.resource_mut::<Probes>().drain_samples()
     }
 
+    /// Takes the stamps that inputs were given, and when.
+    pub fn drain_stamps(&mut self) -> Vec<(u16, Instant)> {
+        self.world.resource_mut::<Probes>().drain_stamps()
+    }
+
     /// Takes what was seen of others' actions.
     pub fn drain_sightings(&mut self) -> Vec<Sighting> {
         self.world.resource_mut::<Probes>().drain_sightings()

@@ -21,6 +21,8 @@ pub(crate) struct Passes {
     pre_update: Vec<Schedule>,
     fixed: FixedLoop,
     after: Vec<Schedule>,
+    /// Real time as `PreUpdate` saw it last.
+    taken_in: Time<Real>,
 }
 
 enum FixedLoop {
@@ -33,6 +35,7 @@ enum FixedLoop {
 impl Passes {
     /// Takes the schedules of an app that has run its start-up.
     pub(crate) fn take(world: &mut World) -> Self {
+        let taken_in = *world.resource::<Time<Real>>();
         let mut schedules = world.resource_mut::<Schedules>();
         let schedules = &mut *schedules;
         let around = schedules.get(RunFixedMainLoop).map_or(0, Schedule::systems_len);
@@ -63,23 +66,31 @@ impl Passes {
             .into_iter()
             .flatten()
             .collect(),
+            taken_in,
         }
     }
 
     /// A pass between frames: time goes on, and what waits is taken in.
     pub(crate) fn receive(&mut self, world: &mut World, now: Instant) {
         advance_time(world, now);
-        run(&mut self.pre_update, world);
+        self.take_in(world, now);
         // The time that passed is the next frame's as well: without the main loop nobody else keeps it.
         let passed = world.resource::<Time<Virtual>>().delta();
         world.resource_mut::<Time<Fixed>>().accumulate_overstep(passed);
     }
 
+    /// Runs `PreUpdate`, for which the time that passed is that since it ran last: its timeouts count on seeing all of it.
+    fn take_in(&mut self, world: &mut World, now: Instant) {
+        self.taken_in.update_with_instant(now);
+        *world.resource_mut::<Time<Real>>() = self.taken_in;
+        run(&mut self.pre_update, world);
+    }
+
     /// A frame. Without `take_in` it leaves `PreUpdate` out, for a pass just before has done its work.
     pub(crate) fn frame(&mut self, world: &mut World, take_in: bool) {
         run(&mut self.first, world);
-        if take_in {
-            run(&mut self.pre_update, world);
+        if let Some(now) = world.resource::<Time<Real>>().last_update().filter(|_| take_in) {
+            self.take_in(world, now);
         }
         let idle = matches!(
             world.get_resource::<NextState<ClientState>>(),

@@ -83,6 +83,7 @@ pub struct Probes {
     sequence: u16,
     pending: Vec<Pending>,
     samples: Vec<ProbeSample>,
+    stamps: Vec<(u16, Instant)>,
     sightings: Vec<Sighting>,
     offset: OffsetEstimate,
     epoch: Option<Instant>,
@@ -107,6 +108,20 @@ impl Probes {
             stamped,
             echo: None,
         });
+        if self.stamps.len() < KEPT_MAX {
+            self.stamps.push((self.sequence, stamped));
+        }
+    }
+
+    /// A new connection: its gateway may have another clock, and answers nothing of what was asked before.
+    pub(crate) fn reset(&mut self) {
+        self.pending.clear();
+        self.offset = OffsetEstimate::default();
+    }
+
+    /// Takes the stamps that inputs were given, and when.
+    pub fn drain_stamps(&mut self) -> Vec<(u16, Instant)> {
+        std::mem::take(&mut self.stamps)
     }
 
     /// Takes what was measured of the own actions.
@@ -119,9 +134,11 @@ impl Probes {
         std::mem::take(&mut self.sightings)
     }
 
+    /// An echo answers the stamps before it too: a zone that was held up shows only the last that it applied.
     fn echo(&mut self, sequence: u16, arrived: Instant, now: Instant) {
-        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.sequence == sequence) {
-            pending.echo = Some((arrived, now));
+        let answered = |pending: &&mut Pending| sequence.wrapping_sub(pending.sequence) < 1 << 15;
+        for pending in self.pending.iter_mut().filter(answered) {
+            pending.echo.get_or_insert((arrived, now));
         }
     }
 

@@ -12,7 +12,7 @@ use bevy::ecs::query::With;
 use bevy::ecs::resource::Resource;
 use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Commands, Query, Res, ResMut};
-use bevy::platform::collections::HashMap;
+use bevy::platform::collections::{HashMap, HashSet};
 use bevy::time::{Real, Time};
 use lightyear::connection::client::Connected;
 use lightyear::prelude::{Link, LinkOf, LinkSystems, Linked, PeerAddr};
@@ -20,7 +20,8 @@ use lightyear::transport::plugin::PacketAcked;
 
 use crate::{LinkCounters, PacketIo};
 
-/// Links of peers that have not authenticated yet; further ones wait for a place. Bounds what strangers can cost.
+/// Links of peers that have not authenticated yet; requests beyond them are dropped, and their clients ask again. Bounds what
+/// can be made of stolen tokens.
 pub const PENDING_LINKS_MAX: usize = 256;
 /// How long a peer may take to authenticate before its link is dropped.
 const PENDING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,6 +74,34 @@ pub struct Arrival(pub Instant);
 #[derive(Component, Clone, Copy, Debug)]
 struct Pending {
     since: Instant,
+    token: TokenTag,
+}
+
+/// The seal of a connect token: no two tokens share it.
+type TokenTag = [u8; 16];
+
+/// Whether a connection request is worth a link. Called for each request of a peer that is not known.
+pub type AdmitFn = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// Who may have a link, at an endpoint that takes them from peers that ask.
+struct Door {
+    server: Entity,
+    admits: AdmitFn,
+    /// Tokens of the pending links: one token opens one link at a time, wherever it is sent from.
+    pending: HashSet<TokenTag>,
+}
+
+impl Door {
+    /// The server and the token's seal, if a request of an unknown peer is worth a link.
+    fn admit(&mut self, payload: &[u8]) -> Option<(Entity, TokenTag)> {
+        let token = *payload.last_chunk()?;
+        let may_ask = is_connection_request(payload) && self.pending.len() < PENDING_LINKS_MAX;
+        if !may_ask || self.pending.contains(&token) || !(self.admits)(payload) {
+            return None;
+        }
+        self.pending.insert(token);
+        Some((self.server, token))
+    }
 }
 
 /// The packets of this app.
@@ -80,7 +109,7 @@ struct Pending {
 pub struct LinkEndpoint {
     io: Box<dyn PacketIo>,
     links: HashMap<SocketAddr, Entity>,
-    server: Option<Entity>,
+    door: Option<Door>,
     swept: Option<Instant>,
 }
 
@@ -90,17 +119,21 @@ impl LinkEndpoint {
         Self {
             io,
             links: HashMap::from_iter([(server, link)]),
-            server: None,
+            door: None,
             swept: None,
         }
     }
 
-    /// An endpoint that gives each peer that asks for a connection a link of `server`.
-    pub fn server(io: Box<dyn PacketIo>, server: Entity) -> Self {
+    /// An endpoint that gives each peer whose connection request `admits` finds good a link of `server`.
+    pub fn server(io: Box<dyn PacketIo>, server: Entity, admits: AdmitFn) -> Self {
         Self {
             io,
             links: HashMap::default(),
-            server: Some(server),
+            door: Some(Door {
+                server,
+                admits,
+                pending: HashSet::default(),
+            }),
             swept: None,
         }
     }
@@ -165,12 +198,10 @@ fn receive(
     endpoint: Option<ResMut<LinkEndpoint>>,
     time: Res<Time<Real>>,
     mut links: Query<(&mut Link, &mut Arrival)>,
-    pending: Query<(), With<Pending>>,
     mut commands: Commands,
 ) {
     let Some(mut endpoint) = endpoint else { return };
     let endpoint = &mut *endpoint;
-    let mut pending_count: Option<usize> = None;
     let now = now(&time);
     for _ in 0..PACKETS_PER_PASS_MAX {
         let Some(packet) = endpoint.io.try_receive(now) else {
@@ -179,7 +210,7 @@ fn receive(
         if let Some(entity) = endpoint.links.get(&packet.peer)
             && let Ok((mut link, mut arrival)) = links.get_mut(*entity)
         {
-            let expected = if endpoint.server.is_some() {
+            let expected = if endpoint.door.is_some() {
                 is_from_client
             } else {
                 is_from_server
@@ -192,16 +223,11 @@ fn receive(
             link.recv.push_raw(packet.payload);
             continue;
         }
-        let Some(server) = endpoint.server else {
+        let admitted = endpoint.door.as_mut().and_then(|door| door.admit(&packet.payload));
+        let Some((server, token)) = admitted else {
             endpoint.io.counters().dropped("stranger");
             continue;
         };
-        let count = pending_count.get_or_insert_with(|| pending.iter().count());
-        if !is_connection_request(&packet.payload) || *count >= PENDING_LINKS_MAX {
-            endpoint.io.counters().dropped("stranger");
-            continue;
-        }
-        *count += 1;
         let mut link = Link::default();
         link.recv.push_raw(packet.payload);
         let arrival = Arrival(packet.arrived);
@@ -211,7 +237,7 @@ fn receive(
             Linked,
             PeerAddr(packet.peer),
             arrival,
-            Pending { since: now },
+            Pending { since: now, token },
         );
         let entity = commands.spawn(bundle).id();
         endpoint.links.insert(packet.peer, entity);
@@ -225,7 +251,7 @@ fn sweep_pending(
     links: Query<(Entity, Option<&Pending>, bevy::ecs::query::Has<Connected>), With<Link>>,
     mut commands: Commands,
 ) {
-    let Some(mut endpoint) = endpoint.filter(|endpoint| endpoint.server.is_some()) else {
+    let Some(mut endpoint) = endpoint.filter(|endpoint| endpoint.door.is_some()) else {
         return;
     };
     let now = now(&time);
@@ -236,13 +262,19 @@ fn sweep_pending(
         return;
     }
     endpoint.swept = Some(now);
+    let mut still = HashSet::default();
     for (entity, pending, connected) in &links {
         let Some(pending) = pending else { continue };
         if connected {
             commands.entity(entity).remove::<Pending>();
         } else if now.saturating_duration_since(pending.since) > PENDING_TIMEOUT {
             commands.entity(entity).despawn();
+        } else {
+            still.insert(pending.token);
         }
+    }
+    if let Some(door) = &mut endpoint.door {
+        door.pending = still;
     }
     endpoint.links.retain(|_, entity| links.contains(*entity));
 }
@@ -279,6 +311,29 @@ mod tests {
         assert!(!is_from_client(&payload(0x15, 17)) && !is_from_server(&payload(0x15, 17)));
         assert!(is_from_client(&payload(0x83, 300)) && !is_from_server(&payload(0x83, 300)));
         assert!(is_from_server(&payload(0x12, 300)) && !is_from_client(&payload(0x12, 300)));
+    }
+
+    #[test]
+    fn a_token_opens_one_link_at_a_time_and_strangers_take_no_place() {
+        let mut door = Door {
+            server: Entity::PLACEHOLDER,
+            admits: Box::new(|request| request[100] == 1),
+            pending: HashSet::default(),
+        };
+        let request = |sealed: u8, token: u16| {
+            let mut request = vec![0; CONNECTION_REQUEST_BYTES];
+            request[..14].copy_from_slice(CONNECTION_REQUEST_PREFIX);
+            request[100] = sealed;
+            request[CONNECTION_REQUEST_BYTES - 2..].copy_from_slice(&token.to_le_bytes());
+            request
+        };
+        let tokens = 0..2 * PENDING_LINKS_MAX as u16;
+        assert!(tokens.clone().all(|token| door.admit(&request(0, token)).is_none()));
+        assert!(door.admit(&request(1, 7)).is_some());
+        assert!(door.admit(&request(1, 7)).is_none(), "the same token from elsewhere");
+        let admitted = tokens.filter(|token| door.admit(&request(1, *token)).is_some()).count();
+        assert_eq!(admitted, PENDING_LINKS_MAX - 1);
+        assert!(door.admit(&[]).is_none());
     }
 
     #[test]

@@ -105,8 +105,8 @@ pub struct ThreadedUdp {
 impl ThreadedUdp {
     /// Starts the I/O thread; `wake` is called when packets have come.
     ///
-    /// A packet that comes after a quiet moment is handed on at once; those that follow within a quarter of a millisecond are
-    /// taken together, so that a burst wakes nobody once per packet.
+    /// A packet that comes after a quiet moment is handed on at once; those that follow within a fifth of a millisecond are
+    /// taken and stamped together, so that a burst wakes nobody once per packet.
     pub fn start(socket: UdpSocket, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
         let local_addr = socket.local_addr()?;
         socket.set_read_timeout(Some(STOP_CHECK_EVERY))?;

@@ -1,10 +1,14 @@
 //! The role `zone`: the simulation, on a thread of its own.
 
-use std::{sync::Arc, thread, time::Instant};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, anyhow};
 use meridian_fabric::ZoneEnd;
-use meridian_ids::{LeaseEpoch, TickClock, ZoneId};
+use meridian_ids::{LeaseEpoch, TickClock, TickRate, ZoneId};
 use meridian_runtime::{HealthHandle, Shutdown, TaskLedger};
 use meridian_zone::{Zone, ZoneConfig};
 
@@ -41,6 +45,39 @@ fn lease_of_this_start(clock: &TickClock) -> LeaseEpoch {
     LeaseEpoch(clock.tick_at(Instant::now()).0)
 }
 
+/// Whether the zone keeps up, judged over a second.
+struct Load {
+    rate: TickRate,
+    ticks: u32,
+    overrun: u32,
+    overloaded: Option<bool>,
+}
+
+impl Load {
+    fn new(rate: TickRate) -> Self {
+        Self {
+            rate,
+            ticks: 0,
+            overrun: 0,
+            overloaded: None,
+        }
+    }
+
+    /// A tick took so long. Says whether the zone is overloaded, when that has changed or is known for the first time.
+    fn ticked(&mut self, took: Duration) -> Option<bool> {
+        self.ticks += 1;
+        self.overrun += u32::from(took > self.rate.tick_duration());
+        let over = self.ticks >= self.rate.hz();
+        let overloaded = self.overrun * 2 > self.rate.hz();
+        if over {
+            (self.ticks, self.overrun) = (0, 0);
+        }
+        // The first tick shows that it runs at all.
+        let is_news = self.overloaded.is_none() || (over && self.overloaded != Some(overloaded));
+        is_news.then(|| *self.overloaded.insert(overloaded))
+    }
+}
+
 impl CreatedRole for ZoneRole {
     fn start(self: Box<Self>, ledger: &TaskLedger) -> anyhow::Result<()> {
         let Self { config, end, health } = *self;
@@ -52,21 +89,38 @@ impl CreatedRole for ZoneRole {
                 let (clock, label) = (config.clock, config.zone.to_string());
                 let first = clock.tick_at(Instant::now()).next();
                 let zone = Zone::new(config, first, vec![end]);
-                let mut ticked = false;
+                let mut load = Load::new(clock.rate());
                 meridian_zone::run(
                     zone,
                     clock,
                     &label,
                     || stopping.is_cancelled(),
-                    |_| {
-                        if !std::mem::replace(&mut ticked, true) {
-                            health.ready();
-                        }
+                    |took| match load.ticked(took) {
+                        Some(false) => health.ready(),
+                        Some(true) => health.degraded("more than half of the last second's ticks took longer than a tick"),
+                        None => {}
                     },
                 );
             })
             .context("cannot start the zone's thread")?;
         ledger.register_thread("zone", thread, stop)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_that_does_not_keep_up_says_so_after_a_second_and_takes_it_back() {
+        let mut load = Load::new(TickRate::default());
+        let (quick, slow) = (Duration::from_millis(1), Duration::from_millis(30));
+        assert_eq!(load.ticked(quick), Some(false), "it runs");
+        let mut second = |took| (0..60).filter_map(|_| load.ticked(took)).collect::<Vec<_>>();
+        assert!(second(quick).is_empty());
+        assert_eq!(second(slow), [true]);
+        assert!(second(slow).is_empty());
+        assert_eq!(second(quick), [false]);
     }
 }

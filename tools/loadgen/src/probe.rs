@@ -57,7 +57,7 @@ impl ProbeBoard {
     pub fn stamped(&mut self, id: ProbeId, at: Instant) {
         self.sweep(at);
         let previous = self.stamps.insert(id, Stamp { at, echoed: false });
-        self.count_unanswered(previous);
+        self.count_unanswered(previous, at);
         let sightings = self.waiting.remove(&id).unwrap_or_default();
         self.waiting_count -= sightings.len();
         if self.counts(at) {
@@ -102,23 +102,26 @@ impl ProbeBoard {
         &self.observer
     }
 
-    /// Actions stamped in the window whose echo has not come. Right after the window a few are still under way.
+    /// Actions stamped in the window whose echo has not come, and was given up.
     pub fn unanswered(&self) -> u64 {
-        let open = self
-            .stamps
-            .values()
-            .filter(|stamp| !stamp.echoed && self.counts(stamp.at))
-            .count();
-        self.unanswered + open as u64
+        self.unanswered
+    }
+
+    /// The run is over at `now`: what has no echo by then took at least so long, and counts with that.
+    pub fn give_up(&mut self, now: Instant) {
+        for stamp in std::mem::take(&mut self.stamps).into_values() {
+            self.count_unanswered(Some(stamp), now);
+        }
     }
 
     fn counts(&self, stamped: Instant) -> bool {
         (self.window.0..self.window.1).contains(&stamped)
     }
 
-    fn count_unanswered(&mut self, stamp: Option<Stamp>) {
-        if stamp.is_some_and(|stamp| !stamp.echoed && self.counts(stamp.at)) {
+    fn count_unanswered(&mut self, stamp: Option<Stamp>, now: Instant) {
+        if let Some(stamp) = stamp.filter(|stamp| !stamp.echoed && self.counts(stamp.at)) {
             self.unanswered += 1;
+            self.action.record(now.saturating_duration_since(stamp.at));
         }
     }
 
@@ -136,7 +139,7 @@ impl ProbeBoard {
             .collect();
         forgotten
             .into_iter()
-            .for_each(|stamp| self.count_unanswered(Some(stamp)));
+            .for_each(|stamp| self.count_unanswered(Some(stamp), now));
         self.waiting.retain(|_, sightings| {
             sightings.retain(|seen| !is_old(seen));
             !sightings.is_empty()
@@ -163,6 +166,7 @@ mod tests {
         board.echoed(id(1), begin + 25 * MS);
         board.echoed(id(1), begin + 95 * MS);
         board.sighted(id(1), begin + 45 * MS);
+        board.give_up(begin + 1_000 * MS);
         assert_eq!((board.action().samples(), board.observer().samples()), (1, 1));
         assert!((board.action().summary_ms().max.unwrap() - 20.0).abs() < 0.1);
         assert!((board.observer().summary_ms().max.unwrap() - 40.0).abs() < 0.1);
@@ -202,5 +206,17 @@ mod tests {
         board.echoed(id(2), begin + 30_016 * MS);
         assert_eq!(board.unanswered(), 1);
         assert_eq!((board.stamps.len(), board.waiting_count), (1, 0));
+    }
+
+    #[test]
+    fn an_action_that_is_never_answered_counts_with_the_time_it_had() {
+        let begin = Instant::now();
+        let mut board = ProbeBoard::new(begin, begin + 1_000 * MS);
+        board.stamped(id(1), begin);
+        board.stamped(id(2), begin + 500 * MS);
+        board.echoed(id(2), begin + 516 * MS);
+        board.give_up(begin + 1_500 * MS);
+        assert_eq!((board.unanswered(), board.action().samples()), (1, 2));
+        assert!((board.action().summary_ms().max.unwrap() - 1_500.0).abs() < 2.0);
     }
 }

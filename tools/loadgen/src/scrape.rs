@@ -17,8 +17,12 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const INPUTS: &str = "meridian_inputs_total";
 const ZONE_TICK_SECONDS: &str = "meridian_zone_tick_seconds";
 const ZONE_TICK_OVERRUNS: &str = "meridian_zone_tick_overruns_total";
+const ZONE_TICKS_SKIPPED: &str = "meridian_zone_ticks_skipped_total";
 const GATEWAY_TICK_SECONDS: &str = "meridian_gateway_tick_seconds";
 const PROCESS_CPU_SECONDS: &str = "process_cpu_seconds_total";
+
+/// Ticks by which a bot's count of its inputs and the zone's may differ at both ends of a window.
+const EDGE_TICKS: u64 = 12;
 
 /// The server's metrics at one moment.
 #[derive(Clone, Debug)]
@@ -69,7 +73,10 @@ impl<'a> Scraped<'a> {
     }
 
     /// What became of the inputs that `sent` counts, after each bot's first second.
-    pub fn inputs(&self, sent: u64) -> Inputs {
+    ///
+    /// The zone counts the ticks for which it missed one. What it never counted, because it was restarted or a player was out
+    /// of the world, is lost as well, but for the few ticks by which the ends of both counts differ.
+    pub fn inputs(&self, sent: u64, bots: u64) -> Inputs {
         let steady = |outcome| self.grown(INPUTS, &[("outcome", outcome), ("phase", "steady")]);
         // A counter appears with its first count: where there are inputs at all, one that is absent is zero.
         let any = self.after.metrics.sum(INPUTS, &[]).is_some();
@@ -77,6 +84,16 @@ impl<'a> Scraped<'a> {
         let (late, missing) = (count("late"), count("missing"));
         // A missing input that comes after all is counted as late too; the rest never came.
         let lost = missing.zip(late).map(|(missing, late)| (missing - late).max(0.0));
+        let all = |outcome| self.grown(INPUTS, &[("outcome", outcome)]).unwrap_or(0.0);
+        let counted = all("applied") + all("missing").max(all("late"));
+        let uncounted = sent as f64 - counted;
+        let lost = lost.map(|lost| {
+            if uncounted > (bots * EDGE_TICKS) as f64 {
+                lost + uncounted
+            } else {
+                lost
+            }
+        });
         let whole = |figure: Option<f64>| figure.map(|figure| figure as u64);
         Inputs {
             sent,
@@ -92,10 +109,12 @@ impl<'a> Scraped<'a> {
         let client_ticks = clients as f64 * elapsed.as_secs_f64() / tick.as_secs_f64();
         let cpu = self.grown(PROCESS_CPU_SECONDS, &[]).filter(|_| client_ticks > 0.0);
         let zone_tick_ms = self.histogram_ms(ZONE_TICK_SECONDS);
-        // The counter of overruns appears with the first one.
+        // The counters appear with their first count. A tick that was skipped overran as well.
+        let skipped = self.grown(ZONE_TICKS_SKIPPED, &[]).unwrap_or(0.0);
         let overruns = self
             .grown(ZONE_TICK_OVERRUNS, &[])
-            .or((zone_tick_ms.samples > 0).then_some(0.0));
+            .or((zone_tick_ms.samples > 0).then_some(0.0))
+            .map(|overruns| overruns + skipped);
         Server {
             zone_tick_ms,
             gateway_tick_ms: self.histogram_ms(GATEWAY_TICK_SECONDS),
@@ -169,7 +188,7 @@ process_cpu_seconds_total 3.5
     #[test]
     fn inputs_of_the_steady_phase_are_counted_and_late_ones_are_not_lost_too() {
         let (before, after) = scrapes(BEFORE, AFTER);
-        let inputs = Scraped::new(&before, &after).inputs(1_010);
+        let inputs = Scraped::new(&before, &after).inputs(1_010, 10);
         assert_eq!(
             inputs,
             Inputs {
@@ -185,7 +204,14 @@ process_cpu_seconds_total 3.5
     fn more_late_than_missing_loses_none() {
         let after = AFTER.replace("\"missing\",phase=\"steady\"} 7", "\"missing\",phase=\"steady\"} 3");
         let (before, after) = scrapes(BEFORE, &after);
-        assert_eq!(Scraped::new(&before, &after).inputs(0).lost, Some(0));
+        assert_eq!(Scraped::new(&before, &after).inputs(0, 10).lost, Some(0));
+    }
+
+    #[test]
+    fn what_the_zone_never_counted_is_lost() {
+        let (before, after) = scrapes(BEFORE, AFTER);
+        let inputs = Scraped::new(&before, &after).inputs(1_907, 10);
+        assert_eq!((inputs.applied, inputs.late, inputs.lost), (Some(1_000), Some(5), Some(902)));
     }
 
     #[test]
@@ -206,7 +232,7 @@ process_cpu_seconds_total 3.5
         let (before, after) = scrapes("", "");
         let scraped = Scraped::new(&before, &after);
         assert_eq!(
-            scraped.inputs(7),
+            scraped.inputs(7, 1),
             Inputs {
                 sent: 7,
                 ..Inputs::default()

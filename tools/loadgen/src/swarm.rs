@@ -12,7 +12,7 @@ mod joiner;
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use meridian_client_net::{GameFn, ProbeTerms};
@@ -143,12 +143,19 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
     let scrapes = watch(options, &timing, progress)?;
     joiner
         .join()
-        .map_err(|_| anyhow!("the thread that makes the bots panicked"))??;
+        .map_err(|_| anyhow!("the thread that makes the bots panicked"))?;
     let mut parts = Vec::with_capacity(count);
     for handle in handles {
         parts.push(handle?.join().map_err(|_| anyhow!("a thread of bots panicked"))??);
     }
-    let measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
+    measured.board.give_up(Instant::now());
+    if measured.board.unanswered() > 0 {
+        tracing::warn!(
+            actions = measured.board.unanswered(),
+            "actions without an echo; they count with the time they had"
+        );
+    }
     let mut report = summarise(options, &Part::sum(&parts), scrapes.as_ref(), tick);
     report.tick_rate_hz = u64::from(world.tick_rate_hz.hz());
     report.set_latencies(
@@ -195,7 +202,7 @@ fn summarise(options: &SwarmOptions, part: &Part, scrapes: Option<&(Scrape, Scra
             disconnected: part.disconnected,
         },
         seconds: options.measure.as_secs_f64(),
-        inputs: scraped.map_or(inputs, |scraped| scraped.inputs(part.inputs)),
+        inputs: scraped.map_or(inputs, |scraped| scraped.inputs(part.inputs, part.connected)),
         wire: part.wire,
         server: scraped
             .map(|scraped| scraped.server(part.connected, tick))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bevy::app::{App, First, PreUpdate};
+use bevy::app::{App, First, PostUpdate, PreUpdate};
 use bevy::ecs::entity::Entity;
 use bevy::ecs::resource::Resource;
 use bevy::prelude::MinimalPlugins;
@@ -18,7 +18,7 @@ use meridian_link::{LinkCounters, LinkEndpoint, LinkPlugin, PacketIo};
 use meridian_session::NETCODE_PROTOCOL_ID;
 
 use crate::interest::InterestConfig;
-use crate::{inputs, interest, mirror, probes, sessions};
+use crate::{admission, inputs, interest, mirror, probes, sessions};
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -119,7 +119,9 @@ impl Gateway {
             .world_mut()
             .spawn((netcode, LocalAddr(io.local_addr()), Linked))
             .id();
-        app.insert_resource(LinkEndpoint::server(io, server));
+        let key = config.private_key;
+        let admits = move |request: &[u8]| admission::is_sealed(request, &key);
+        app.insert_resource(LinkEndpoint::server(io, server, Box::new(admits)));
         app.world_mut().trigger(Start { entity: server });
         app.world_mut().resource::<Zones>().send(GatewayMessage::Resync);
         Self {
@@ -232,6 +234,9 @@ impl Gateway {
         self.app
             .world_mut()
             .trigger(lightyear::prelude::server::Stop { entity: self.server });
+        // The goodbyes lie on the links, which the next receive pass takes down.
+        self.app.world_mut().flush();
+        self.app.world_mut().run_schedule(PostUpdate);
         self.app.update();
         self.app.update();
     }

@@ -133,7 +133,11 @@ fn forward(
         refuse("implausible_tick");
         return;
     }
-    for target in message.inputs.drain(..) {
+    // A client controls one entity; naming it over and over would let one message fill the zone's queue.
+    if message.inputs.len() > 1 {
+        refuse("too_many_targets");
+    }
+    for target in message.inputs.drain(..).take(1) {
         let InputTarget::Entity(entity) = target.target else {
             continue;
         };
@@ -185,7 +189,14 @@ fn forward_actions(
 ) {
     for (controlled, mut budget, mut receiver) in &mut links {
         let entity = controlled.iter().next().and_then(|entity| identities.get(entity).ok());
-        for ActionMessage { kind, payload } in receiver.receive().take(ACTIONS_PER_PASS_MAX) {
+        if receiver.has_messages() {
+            budget.refill(zones.now(), f64::from(zones.clock.rate().hz()));
+        }
+        for (index, ActionMessage { kind, payload }) in receiver.receive().enumerate() {
+            if index >= ACTIONS_PER_PASS_MAX {
+                refuse("too_many_actions");
+                continue;
+            }
             if let Some(identity) = entity
                 && budget.take()
             {

@@ -4,6 +4,7 @@
 //! [`run`] drives it on a thread that packets and snapshots wake. It never simulates and never waits for a zone longer
 //! than a fraction of a tick.
 
+mod admission;
 mod gateway;
 mod inputs;
 mod interest;

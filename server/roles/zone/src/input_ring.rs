@@ -122,6 +122,10 @@ impl InputRing {
             .done
             .checked_shl(u32::try_from(skipped + 1).unwrap_or(64))
             .unwrap_or(0);
+        if skipped > 0 && self.steady_from.is_some() {
+            // Ticks that were never simulated had no use for the inputs that were sent for them.
+            metrics::counter!(INPUTS, "outcome" => "missing", "phase" => self.phase()).increment(skipped);
+        }
         self.next = tick.next();
         let slot = &mut self.slots[(tick.0 % INPUT_LOOKAHEAD_TICKS) as usize];
         let Some(waiting) = slot.take_if(|waiting| waiting.tick == tick) else {

@@ -223,6 +223,20 @@ impl TestWorld {
             self.zone.step(now, || now);
         }
         self.drive_gateway();
+        self.step_clients();
+    }
+
+    /// Lets time pass for the clients alone, as if the servers' machine were gone.
+    pub fn run_clients(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.now += STEP;
+            self.step_clients();
+        }
+    }
+
+    fn step_clients(&mut self) {
+        let now = self.now;
         for (index, client) in self.clients.iter_mut().enumerate() {
             if client.next_wake() <= now || self.network.has_due(client_address(index), now) {
                 client.update(now);

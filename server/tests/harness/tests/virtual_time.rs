@@ -327,3 +327,45 @@ fn flood(client: &mut HeadlessClient) {
         client.update(client.next_wake());
     }
 }
+
+#[test]
+fn a_client_that_nobody_answers_asks_ten_times_a_second() {
+    let mut world = TestWorld::new(TestOptions::default());
+    let client = world.join("lonely");
+    world.run_clients(Duration::from_secs(2));
+    let asked = world.clients[client].stats().link.packets_out;
+    // Every 0.1 s, at the next tick.
+    assert!((17..=21).contains(&asked), "{asked} requests in 2 s");
+}
+
+#[test]
+fn a_gateway_that_stops_says_goodbye() {
+    let mut world = TestWorld::new(TestOptions::default());
+    world.join_all(2);
+    world.gateway.stop();
+    world.run_clients(Duration::from_millis(200));
+    assert!(
+        !world.states().contains(&ConnectionState::Playing),
+        "{:?}",
+        world.states()
+    );
+}
+
+#[test]
+fn an_echo_after_a_stall_answers_every_stamp_before_it() {
+    let mut world = TestWorld::new(TestOptions::default());
+    world.join_all(1);
+    world.run(Duration::from_secs(1));
+    world.clients[0].drain_probes();
+    world.zone_stalled = true;
+    for _ in 0..4 {
+        world.clients[0].stamp();
+        world.run(Duration::from_millis(50));
+    }
+    world.zone_stalled = false;
+    world.run(Duration::from_secs(1));
+    let samples = world.clients[0].drain_probes();
+    assert_eq!(samples.len(), 4);
+    let slowest = samples.iter().map(|sample| sample.echoed - sample.stamped).max();
+    assert!(slowest >= Some(Duration::from_millis(150)), "{slowest:?}");
+}

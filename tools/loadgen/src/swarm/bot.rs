@@ -93,21 +93,24 @@ impl Bot {
 
     /// Moves what the client measured to where all bots' measurements meet.
     fn tell(&mut self, options: &DriverOptions) {
-        let (samples, sightings) = (self.client.drain_probes(), self.client.drain_sightings());
-        if samples.is_empty() && sightings.is_empty() {
+        let (stamps, samples) = (self.client.drain_stamps(), self.client.drain_probes());
+        let sightings = self.client.drain_sightings();
+        if stamps.is_empty() && samples.is_empty() && sightings.is_empty() {
             return;
         }
         let world = self.client.world_mut();
         let own = world.resource::<Connector>().welcome.map(|welcome| welcome.entity.0);
         let mut measured = options.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let own_id = |sequence| own.map(|subject| ProbeId { subject, sequence });
+        for (sequence, stamped) in stamps {
+            if let Some(id) = own_id(sequence) {
+                measured.board.stamped(id, stamped);
+            }
+        }
         for sample in &samples {
-            let Some(subject) = own else { continue };
-            let id = ProbeId {
-                subject,
-                sequence: sample.sequence,
-            };
-            measured.board.stamped(id, sample.stamped);
-            measured.board.echoed(id, sample.echoed);
+            if let Some(id) = own_id(sample.sequence) {
+                measured.board.echoed(id, sample.echoed);
+            }
             if let Some(terms) = sample.terms.filter(|_| options.timing.measures(sample.stamped)) {
                 measured.record_terms(&terms);
             }

@@ -32,7 +32,7 @@ pub(super) fn start(
     first: Session,
     bots: usize,
     inboxes: Vec<Sender<(Bot, UdpSocket)>>,
-) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+) -> anyhow::Result<JoinHandle<()>> {
     let builder = std::thread::Builder::new().name("joiner".to_owned());
     let work = move || {
         let (mut first, timing) = (Some(first), &options.timing);
@@ -41,11 +41,16 @@ pub(super) fn start(
             let Some(session) = first.take().or_else(|| ask(&options.server, index, timing)) else {
                 continue;
             };
-            let bot = Bot::join(&options, index, &session, Instant::now())?;
+            let bot = match Bot::join(&options, index, &session, Instant::now()) {
+                Ok(bot) => bot,
+                Err(error) => {
+                    tracing::error!(bot = name(index), "no bot: {error:#}");
+                    continue;
+                }
+            };
             // A driver that is gone has said why; its bots count as not connected.
             let _ = inboxes[index % inboxes.len()].send(bot);
         }
-        Ok(())
     };
     builder.spawn(work).context("cannot start a thread")
 }
