@@ -17,9 +17,16 @@ const FORGET_MS_PER_S: f32 = 0.4;
 /// The same for the first [`YOUNG_SAMPLES`]: what happened while everybody joined says little about the link.
 const FORGET_YOUNG_MS_PER_S: f32 = 5.0;
 const YOUNG_SAMPLES: u32 = 300;
-/// Fastest and slowest pace, as a factor of real time.
+/// What inputs come earlier than the least by more than this many ticks is forgotten faster, by this share per second: an outage
+/// is no jitter.
+const OUTAGE_TICKS: f32 = 2.0;
+const FORGET_OUTAGE_PER_S: f32 = 0.25;
+/// Share of each sample in what is taken for usual.
+const USUAL_SHARE: f32 = 1.0 / 32.0;
+/// Fastest and slowest pace, as a factor of real time; the slowest is for what is more than a tick too early.
 const SPEED_UP_MAX: f32 = 0.10;
 const SLOW_DOWN_MAX: f32 = 0.02;
+const SLOW_DOWN_FAR_MAX: f32 = 0.10;
 /// Pace per millisecond of error.
 const GAIN_PER_MS: f32 = 0.02;
 /// Errors within this are left alone, in milliseconds.
@@ -55,6 +62,7 @@ pub enum TickPhase {
 pub struct SlackController {
     tick_ms: f32,
     least_ms: Option<f32>,
+    usual_ms: f32,
     caution_ms: f32,
     samples: u32,
     speed: f32,
@@ -70,6 +78,7 @@ impl SlackController {
         Self {
             tick_ms,
             least_ms: None,
+            usual_ms: 0.0,
             caution_ms: CAUTION_MS,
             samples: 0,
             speed: 1.0,
@@ -89,6 +98,12 @@ impl SlackController {
             Some(least) if self.samples > SETTLING_SAMPLES => least.min(now_ms),
             _ => now_ms,
         });
+        let share = if self.samples > SETTLING_SAMPLES {
+            USUAL_SHARE
+        } else {
+            1.0
+        };
+        self.usual_ms += (now_ms - self.usual_ms) * share;
     }
 
     /// Advances the loop by `elapsed` of real time and says what to do until the next call.
@@ -103,21 +118,30 @@ impl SlackController {
         } else {
             FORGET_MS_PER_S
         };
-        let least = least + (self.speed - 1.0) * seconds * 1e3 + forget * seconds;
+        let outage_ms = (self.usual_ms - least - OUTAGE_TICKS * self.tick_ms).max(0.0);
+        let advanced_ms = (self.speed - 1.0) * seconds * 1e3;
+        let least = least + advanced_ms + (forget + outage_ms * FORGET_OUTAGE_PER_S) * seconds;
         self.least_ms = Some(least);
+        self.usual_ms += advanced_ms;
         self.caution_ms = (self.caution_ms - CAUTION_FADES_MS_PER_S * seconds).max(0.0);
         let error_ms = TARGET_MS + self.caution_ms - least;
         if error_ms.abs() > JUMP_TICKS * self.tick_ms && (self.samples <= JUMPING_SAMPLES || error_ms > 0.0) {
             // Rounded towards more slack, whichever way it goes.
             let ticks = (error_ms / self.tick_ms).ceil();
             self.least_ms = Some(least + ticks * self.tick_ms);
+            self.usual_ms += ticks * self.tick_ms;
             self.speed = 1.0;
             return TickPhase::Jump(ticks as i32);
         }
         self.speed = if error_ms.abs() <= DEAD_BAND_MS {
             1.0
         } else {
-            1.0 + (error_ms * GAIN_PER_MS).clamp(-SLOW_DOWN_MAX, SPEED_UP_MAX)
+            let slow_down_max = if error_ms < -self.tick_ms {
+                SLOW_DOWN_FAR_MAX
+            } else {
+                SLOW_DOWN_MAX
+            };
+            1.0 + (error_ms * GAIN_PER_MS).clamp(-slow_down_max, SPEED_UP_MAX)
         };
         TickPhase::Pace(self.speed)
     }
@@ -195,6 +219,33 @@ mod tests {
         assert!(link.lead_ms < before + 1.0, "{before} to {}", link.lead_ms);
     }
 
+    #[test]
+    fn an_outage_is_made_good_within_half_a_minute() {
+        let mut link = link(1.5);
+        (0..60 * 60).for_each(|_| link.tick(0.0, 4));
+        // Three seconds of which the zone saw nothing: the inputs of all of them come at once, the first by so much too late.
+        for late_by_ticks in (0..180).rev() {
+            link.tick(late_by_ticks as f32 * link.controller.tick_ms, 4);
+        }
+        let after_outage = link.lead_ms;
+        assert!(after_outage > 100.0, "{after_outage}");
+        (0..30 * 60).for_each(|_| link.tick(0.0, 4));
+        assert!(link.lead_ms < 60.0, "{after_outage} to {}", link.lead_ms);
+    }
+
+    #[test]
+    fn jitter_is_not_taken_for_an_outage() {
+        let mut link = link(1.5);
+        let mut late = 0;
+        for tick in 0..120 * 60 {
+            // Every second one input is 25 ms late.
+            let late_ms = if tick % 60 == 0 { 25.0 } else { 0.0 };
+            late += u32::from(tick > 30 * 60 && link.lead_ms < late_ms);
+            link.tick(late_ms, 4);
+        }
+        assert_eq!(late, 0);
+    }
+
     proptest! {
         #[test]
         fn whatever_the_link_does_the_pace_is_bounded(delays_ms in proptest::collection::vec(-500.0f32..500.0, 1..400)) {
@@ -202,7 +253,7 @@ mod tests {
             for late in delays_ms {
                 link.tick(late, 3);
                 prop_assert!(link.lead_ms.is_finite());
-                prop_assert!((1.0 - SLOW_DOWN_MAX..=1.0 + SPEED_UP_MAX).contains(&link.controller.speed));
+                prop_assert!((1.0 - SLOW_DOWN_FAR_MAX..=1.0 + SPEED_UP_MAX).contains(&link.controller.speed));
             }
         }
     }
