@@ -1,4 +1,4 @@
-//! Listeners: bound with a message that says what to do, served with bounds on connections and silence.
+//! Listeners: bound with a message that says what to do, served with bounds on connections, silence and slow requests.
 
 mod bounded;
 
