@@ -216,7 +216,19 @@ impl Config {
         }
         #[cfg(feature = "auth")]
         self.auth.validate()?;
+        self.validate_gateway()?;
         self.validate_netcode()
+    }
+
+    fn validate_gateway(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.gateway.clients_max > 0,
+            "gateway.clients_max is 0, so nobody could get in; let in at least 1"
+        );
+        validate_public_address("gateway.public_address", self.gateway.public_address)?;
+        #[cfg(feature = "auth")]
+        validate_public_address("auth.gateway_address", self.auth.gateway_address)?;
+        Ok(())
     }
 
     /// A split deployment must say what a single process finds out by itself.
@@ -239,6 +251,16 @@ impl Config {
             self.gateway.listen
         );
         Ok(())
+    }
+}
+
+/// Port 0 is for listening: nobody can be sent there.
+fn validate_public_address(key: &str, address: Option<SocketAddr>) -> anyhow::Result<()> {
+    match address {
+        Some(address) if address.port() == 0 => {
+            bail!("{key} is {address}, but clients cannot reach port 0; name the port that leads to the gateway")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -317,5 +339,30 @@ mod tests {
                 .unwrap_err()
                 .starts_with("gateway.public_address")
         );
+    }
+
+    #[test]
+    fn a_gateway_that_nobody_could_reach_is_refused() {
+        let error = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            config.validate().map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            error("[gateway]\nclients_max = 1\npublic_address = \"192.0.2.1:7700\""),
+            Ok(())
+        );
+        assert_eq!(
+            error("[gateway]\nclients_max = 0"),
+            Err("gateway.clients_max is 0, so nobody could get in; let in at least 1".to_owned())
+        );
+        assert_eq!(
+            error("[gateway]\npublic_address = \"192.0.2.1:0\""),
+            Err(
+                "gateway.public_address is 192.0.2.1:0, but clients cannot reach port 0; name the port that leads to the gateway"
+                    .to_owned()
+            )
+        );
+        // To listen on any port is fine.
+        assert_eq!(error("[gateway]\nlisten = \"127.0.0.1:0\""), Ok(()));
     }
 }

@@ -10,10 +10,17 @@ use std::{
 use anyhow::{Context, anyhow};
 use meridian_ids::TickRate;
 use meridian_session::document_hash;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The key of the world file that the configuration may override.
 const TICK_RATE_KEY: &str = "tick_rate_hz";
+
+/// [`TICK_RATE_KEY`], read apart from the rest: only typed values are told with their line.
+#[derive(Deserialize)]
+struct OwnTickRate {
+    tick_rate_hz: Option<TickRate>,
+}
 
 /// A world file that was read.
 #[derive(Clone, Debug)]
@@ -34,7 +41,7 @@ impl World {
     /// Reads a world file.
     ///
     /// # Errors
-    /// It cannot be read, is not TOML (the message names the line), or has an impossible tick rate.
+    /// It cannot be read, is not TOML, or has an impossible tick rate; for these the message names the line.
     pub fn load(path: &Path, tick_rate: Option<TickRate>) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| {
             format!(
@@ -46,17 +53,19 @@ impl World {
     }
 
     fn parse(path: &Path, text: String, tick_rate: Option<TickRate>) -> anyhow::Result<Self> {
-        let mut document: Map<String, Value> = toml::from_str(&text).map_err(|error| {
+        let located = |error: &toml::de::Error| {
             let start = error.span().map_or(0, |span| span.start);
             let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-            anyhow!("{}:{line}: {}", path.display(), error.message())
-        })?;
-        let tick_rate = match (tick_rate, document.get(TICK_RATE_KEY)) {
-            (Some(tick_rate), _) => tick_rate,
-            (None, Some(value)) => {
-                serde_json::from_value(value.clone()).with_context(|| format!("{}: {TICK_RATE_KEY}", path.display()))?
-            }
-            (None, None) => TickRate::default(),
+            format!("{}:{line}", path.display())
+        };
+        let mut document: Map<String, Value> =
+            toml::from_str(&text).map_err(|error| anyhow!("{}: {}", located(&error), error.message()))?;
+        let tick_rate = match tick_rate {
+            Some(tick_rate) => tick_rate,
+            None => toml::from_str::<OwnTickRate>(&text)
+                .map_err(|error| anyhow!("{}: {TICK_RATE_KEY}: {}", located(&error), error.message()))?
+                .tick_rate_hz
+                .unwrap_or_default(),
         };
         document.insert(TICK_RATE_KEY.to_owned(), Value::from(tick_rate.hz()));
         let json = serde_json::to_string(&document).context("cannot write the world as JSON")?;
@@ -108,7 +117,11 @@ mod tests {
             )
         };
         assert!(error("name = \"x\"\nsize = = 3\n").starts_with("w.toml:2: "));
-        assert!(error("tick_rate_hz = 500").contains("w.toml: tick_rate_hz: tick rate 500 Hz is outside"));
+        let rate = error("# tick_rate_hz\nname = \"x\"\ntick_rate_hz = 500");
+        assert!(
+            rate.starts_with("w.toml:3: tick_rate_hz: tick rate 500 Hz is outside"),
+            "{rate}"
+        );
         let absent = format!("{:#}", World::load(Path::new("no/such.toml"), None).unwrap_err());
         assert!(
             absent.contains("no/such.toml") && absent.contains("--world FILE"),

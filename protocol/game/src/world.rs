@@ -9,6 +9,7 @@ use bevy::ecs::resource::Resource;
 use bevy::math::{EulerRot, Quat, Vec3};
 use meridian_ids::TickRate;
 use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
 
 use crate::quantise::{HORIZONTAL_MAX_M, VERTICAL_MAX_M};
 
@@ -151,26 +152,19 @@ impl WorldDefinition {
     pub fn parse(text: &str, path: &str) -> Result<Self, WorldError> {
         let world: Self = toml::from_str(text).map_err(|error| WorldError::Syntax {
             path: path.to_owned(),
-            line: error
-                .span()
-                .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1),
+            line: error.span().map_or(1, |span| line_at(text, span.start)),
             reason: error.message().to_owned(),
         })?;
-        world.validate().map_err(|reason| {
-            let line = text
-                .lines()
-                .position(|line| line.contains(reason.near.as_str()) && !reason.near.is_empty());
-            match line {
-                Some(line) => WorldError::Syntax {
-                    path: path.to_owned(),
-                    line: line + 1,
-                    reason: reason.what.clone(),
-                },
-                None => WorldError::Invalid {
-                    path: path.to_owned(),
-                    reason: reason.what,
-                },
-            }
+        world.validate().map_err(|invalid| match line_of(text, invalid.place) {
+            Some(line) => WorldError::Syntax {
+                path: path.to_owned(),
+                line,
+                reason: invalid.what,
+            },
+            None => WorldError::Invalid {
+                path: path.to_owned(),
+                reason: invalid.what,
+            },
         })?;
         Ok(world)
     }
@@ -179,85 +173,122 @@ impl WorldDefinition {
     pub fn checked(self, from: &str) -> Result<Self, WorldError> {
         match self.validate() {
             Ok(()) => Ok(self),
-            Err(reason) => Err(WorldError::Invalid {
+            Err(invalid) => Err(WorldError::Invalid {
                 path: from.to_owned(),
-                reason: reason.what,
+                reason: invalid.what,
             }),
         }
     }
 
     /// Checks what the types do not say.
     fn validate(&self) -> Result<(), Invalid> {
+        self.validate_bounds()?;
+        check(
+            in_range(self.kill_below_m, VERTICAL_MAX_M),
+            Place::top("kill_below_m"),
+            || format!("kill_below_m must lie within {VERTICAL_MAX_M} m of the origin"),
+        )?;
+        self.validate_spawn()?;
+        self.validate_scenery()?;
+        self.validate_crates()
+    }
+
+    fn validate_bounds(&self) -> Result<(), Invalid> {
         let Bounds { min, max } = self.bounds;
         for (axis, name) in [(0, "x"), (1, "z")] {
-            check(
-                in_range(min[axis], HORIZONTAL_MAX_M) && in_range(max[axis], HORIZONTAL_MAX_M),
-                "bounds",
-                || format!("bounds: {name} must lie within {HORIZONTAL_MAX_M} m of the origin"),
-            )?;
-            check(min[axis] < max[axis], "bounds", || {
+            for (corner, key) in [(min, "min"), (max, "max")] {
+                check(
+                    in_range(corner[axis], HORIZONTAL_MAX_M),
+                    Place::within("bounds", key),
+                    || format!("bounds: {name} must lie within {HORIZONTAL_MAX_M} m of the origin"),
+                )?;
+            }
+            // Either key may be the wrong one.
+            check(min[axis] < max[axis], Place::within("bounds", ""), || {
                 format!("bounds: min {name} is not below max {name}")
-            })?;
-        }
-        check(in_range(self.kill_below_m, VERTICAL_MAX_M), "kill_below_m", || {
-            format!("kill_below_m must lie within {VERTICAL_MAX_M} m of the origin")
-        })?;
-        self.validate_spawn()?;
-        check(self.scenery.len() <= SCENERY_MAX, "scenery", || {
-            format!("more than {SCENERY_MAX} boxes of scenery")
-        })?;
-        for (index, scenery) in self.scenery.iter().enumerate() {
-            let what = || format!("scenery {} ({:?})", index + 1, scenery.name);
-            check(is_position(scenery.centre), &scenery.name, || {
-                format!("{}: centre is out of range", what())
-            })?;
-            check(is_size(scenery.size), &scenery.name, || {
-                format!("{}: size must be above 0.01 m", what())
-            })?;
-            check(
-                scenery.yaw_degrees.is_finite() && scenery.pitch_degrees.is_finite(),
-                &scenery.name,
-                || format!("{}: angles must be finite", what()),
-            )?;
-        }
-        let crates: u64 = self
-            .crates
-            .iter()
-            .map(|group| u64::from(group.count[0]) * u64::from(group.count[1]))
-            .sum();
-        check(crates <= CRATES_MAX as u64, "crates", || {
-            format!("{crates} crates; at most {CRATES_MAX} are allowed")
-        })?;
-        for (index, group) in self.crates.iter().enumerate() {
-            let what = |reason: &str| format!("crates {}: {reason}", index + 1);
-            check(is_position(group.first), "", || what("first is out of range"))?;
-            check(is_size(group.size), "", || what("size must be above 0.01 m"))?;
-            check(group.mass_kg.is_finite() && group.mass_kg > 0.0, "mass_kg", || {
-                what("mass_kg must be above 0")
-            })?;
-            check(group.spacing_m.is_finite(), "spacing_m", || {
-                what("spacing_m must be finite")
             })?;
         }
         Ok(())
     }
 
     fn validate_spawn(&self) -> Result<(), Invalid> {
-        let [x, y, z] = self.spawn.centre;
-        check(is_position(self.spawn.centre), "spawn", || {
+        let SpawnArea { centre, radius_m } = self.spawn;
+        let [x, y, z] = centre;
+        check(is_position(centre), Place::within("spawn", "centre"), || {
             "spawn: centre is out of range".to_owned()
         })?;
-        check(self.bounds.contains(x, z), "spawn", || {
+        check(self.bounds.contains(x, z), Place::within("spawn", "centre"), || {
             "spawn: centre lies outside of the bounds".to_owned()
         })?;
-        check(y > self.kill_below_m, "spawn", || {
+        check(y > self.kill_below_m, Place::within("spawn", "centre"), || {
             "spawn: centre lies below kill_below_m".to_owned()
         })?;
         check(
-            self.spawn.radius_m.is_finite() && self.spawn.radius_m >= 0.0,
-            "radius_m",
+            radius_m.is_finite() && radius_m >= 0.0,
+            Place::within("spawn", "radius_m"),
             || "spawn: radius_m must be 0 or more".to_owned(),
+        )?;
+        check(
+            self.bounds.contains(x - radius_m, z - radius_m) && self.bounds.contains(x + radius_m, z + radius_m),
+            Place::within("spawn", "radius_m"),
+            || format!("spawn: {radius_m} m around the centre reach beyond the bounds"),
         )
+    }
+
+    fn validate_scenery(&self) -> Result<(), Invalid> {
+        for (index, scenery) in self.scenery.iter().enumerate() {
+            let at = |key| Place::within_nth("scenery", index, key);
+            let what = |reason: &str| format!("scenery {} ({:?}): {reason}", index + 1, scenery.name);
+            check(index < SCENERY_MAX, at(""), || {
+                what(&format!("at most {SCENERY_MAX} boxes are allowed"))
+            })?;
+            check(is_position(scenery.centre), at("centre"), || {
+                what("centre is out of range")
+            })?;
+            check(is_size(scenery.size), at("size"), || what("size must be above 0.01 m"))?;
+            check(scenery.yaw_degrees.is_finite(), at("yaw_degrees"), || {
+                what("angles must be finite")
+            })?;
+            check(scenery.pitch_degrees.is_finite(), at("pitch_degrees"), || {
+                what("angles must be finite")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn validate_crates(&self) -> Result<(), Invalid> {
+        let mut crates = 0_u64;
+        for (index, group) in self.crates.iter().enumerate() {
+            let at = |key| Place::within_nth("crates", index, key);
+            let what = |reason: &str| format!("crates {}: {reason}", index + 1);
+            let [columns, rows] = group.count;
+            crates = crates.saturating_add(u64::from(columns).saturating_mul(u64::from(rows)));
+            check(crates <= CRATES_MAX as u64, at("count"), || {
+                what(&format!("{crates} crates so far; at most {CRATES_MAX} are allowed"))
+            })?;
+            check(is_position(group.first), at("first"), || what("first is out of range"))?;
+            check(is_size(group.size), at("size"), || what("size must be above 0.01 m"))?;
+            check(group.mass_kg.is_finite() && group.mass_kg > 0.0, at("mass_kg"), || {
+                what("mass_kg must be above 0")
+            })?;
+            check(group.spacing_m.is_finite(), at("spacing_m"), || {
+                what("spacing_m must be finite")
+            })?;
+            check(
+                group.spacing_m > 0.0 || (columns <= 1 && rows <= 1),
+                at("spacing_m"),
+                || what("spacing_m must be above 0 where there is more than one crate"),
+            )?;
+            // The first and the last are opposite corners: every other crate is between them.
+            let last = group.centre(columns.saturating_sub(1), rows.saturating_sub(1));
+            check(is_position(last.to_array()), at("count"), || {
+                what(&format!(
+                    "the last crate would be at x {} and z {}, out of range",
+                    last.x, last.z
+                ))
+            })?;
+        }
+        Ok(())
     }
 
     /// A short hash of the definition: client and zone compare it before they trust each other's collisions.
@@ -294,28 +325,80 @@ impl CrateGroup {
     /// The centres of the group's crates, in metres.
     pub fn centres(&self) -> impl Iterator<Item = Vec3> + '_ {
         let [columns, rows] = self.count;
-        (0..rows).flat_map(move |row| {
-            (0..columns).map(move |column| {
-                Vec3::from_array(self.first) + Vec3::new(column as f32, 0.0, row as f32) * self.spacing_m
-            })
-        })
+        (0..rows).flat_map(move |row| (0..columns).map(move |column| self.centre(column, row)))
+    }
+
+    fn centre(&self, column: u32, row: u32) -> Vec3 {
+        Vec3::from_array(self.first) + Vec3::new(column as f32, 0.0, row as f32) * self.spacing_m
     }
 }
 
 struct Invalid {
     what: String,
-    near: String,
+    place: Place,
 }
 
-fn check(holds: bool, near: &str, what: impl FnOnce() -> String) -> Result<(), Invalid> {
+fn check(holds: bool, place: Place, what: impl FnOnce() -> String) -> Result<(), Invalid> {
     if holds {
         Ok(())
     } else {
-        Err(Invalid {
-            what: what(),
-            near: near.to_owned(),
-        })
+        Err(Invalid { what: what(), place })
     }
+}
+
+/// A key in the text of a world.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The table's name; empty for the whole document.
+    table: &'static str,
+    /// Which of several tables of that name, from 0.
+    index: usize,
+    /// Empty for the table itself.
+    key: &'static str,
+}
+
+impl Place {
+    const fn top(key: &'static str) -> Self {
+        Self::within("", key)
+    }
+
+    const fn within(table: &'static str, key: &'static str) -> Self {
+        Self::within_nth(table, 0, key)
+    }
+
+    const fn within_nth(table: &'static str, index: usize, key: &'static str) -> Self {
+        Self { table, index, key }
+    }
+}
+
+/// The line, from 1, of a key, or of its table's header where the table does not have it.
+fn line_of(text: &str, place: Place) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let document = document.get_ref();
+    let start = if place.table.is_empty() {
+        start_of_key(document, place.key)?
+    } else {
+        let named = document.get(place.table)?;
+        let table = match named.get_ref() {
+            DeValue::Array(tables) => tables.get(place.index)?,
+            _ => named,
+        };
+        let key = table
+            .get_ref()
+            .as_table()
+            .and_then(|keys| start_of_key(keys, place.key));
+        key.unwrap_or(table.span().start)
+    };
+    Some(line_at(text, start))
+}
+
+fn start_of_key(table: &DeTable<'_>, key: &str) -> Option<usize> {
+    table.get_key_value(key).map(|(key, _)| key.span().start)
+}
+
+/// The line, from 1, of a byte of the text.
+fn line_at(text: &str, start: usize) -> usize {
+    text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1
 }
 
 fn in_range(value: f32, limit: f32) -> bool {
@@ -343,6 +426,32 @@ mod tests {
     use proptest::prelude::*;
 
     const DEMO: &str = include_str!("../../../assets/data/world.toml");
+
+    /// Two groups of crates; comments and a name hold words that are keys too.
+    const SMALL: &str = r#"# crates, bounds, radius_m and mass_kg
+name = "small: mass_kg = 0"
+kill_below_m = -20.0
+[bounds]
+min = [-100.0, -100.0]
+max = [100.0, 100.0]
+[spawn] # centre = 0
+centre = [0.0, 0.0, 0.0]
+radius_m = 10.0
+[[scenery]]
+centre = [0.0, -1.0, 0.0]
+size = [50.0, 2.0, 50.0]
+[[crates]]
+first = [8.0, 0.5, 8.0]
+size = [1.0, 1.0, 1.0]
+mass_kg = 20.0
+[[crates]]
+# size = 3 and mass_kg = 2
+first = [-8.0, 0.5, 8.0]
+count = [2, 3]
+spacing_m = 3.0
+size = [1.5, 1.5, 1.5]
+mass_kg = 60.0
+"#;
 
     fn error_of(text: &str) -> String {
         WorldDefinition::parse(text, "world.toml")
@@ -388,6 +497,104 @@ mod tests {
         );
         let far = DEMO.replacen("centre = [", "centre = [9e9, 0.0, 0.0] # [", 1);
         assert!(error_of(&far).contains("out of range"), "{}", error_of(&far));
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_with_the_line_of_its_own_key() {
+        WorldDefinition::parse(SMALL, "world.toml").unwrap();
+        for (right, wrong, said) in [
+            ("kill_below_m = -20.0", "kill_below_m = -9e9", "3: kill_below_m must"),
+            ("max = [100.0", "max = [9e9", "6: bounds: x must lie"),
+            ("min = [-100.0", "min = [100.0", "4: bounds: min x is not below"),
+            ("[0.0, 0.0, 0.0]", "[0.0, -20.0, 0.0]", "8: spawn: centre lies below"),
+            ("radius_m = 10.0", "radius_m = -1.0", "9: spawn: radius_m must be"),
+            ("size = [50.0", "size = [0.0", "12: scenery 1 (\"\"): size must be"),
+            ("first = [8.0", "first = [9e9", "14: crates 1: first is out of range"),
+            ("size = [1.0", "size = [0.0", "15: crates 1: size must be"),
+            ("mass_kg = 60.0", "mass_kg = 0.0", "23: crates 2: mass_kg must be"),
+            ("size = [1.5", "size = [0.0", "22: crates 2: size must be"),
+            (
+                "mass_kg = 20.0",
+                "mass_kg = 20.0\nspacing_m = nan",
+                "17: crates 1: spacing_m must",
+            ),
+        ] {
+            let error = error_of(&SMALL.replacen(right, wrong, 1));
+            assert!(error.starts_with(&format!("world.toml:{said}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_told_with_its_tables_line() {
+        let inline = "crates = [\n  {},\n  { size = 1 },\n]\n";
+        assert_eq!(line_of(SMALL, Place::within_nth("crates", 1, "colour")), Some(17));
+        assert_eq!(line_of(SMALL, Place::within("spawn", "colour")), Some(7));
+        assert_eq!(line_of(inline, Place::within_nth("crates", 1, "size")), Some(3));
+        assert_eq!(line_of(SMALL, Place::within_nth("crates", 2, "size")), None);
+        assert_eq!(line_of(SMALL, Place::top("colour")), None);
+    }
+
+    #[test]
+    fn crates_past_every_count_are_refused() {
+        // Times itself nearly 2^64: a second group makes the sum wrap, with the last count to exactly 0.
+        let most = "count = [4294967295, 4294967295]";
+        for second in [most, "count = [14329, 599479]"] {
+            let text = SMALL.replacen("size = [1.0", &format!("{most}\nsize = [1.0"), 1);
+            let error = error_of(&text.replacen("count = [2, 3]", second, 1));
+            assert!(
+                error.starts_with("world.toml:15: crates 1: ") && error.contains("at most 10000 are allowed"),
+                "{error}"
+            );
+        }
+        let error = error_of(&SMALL.replacen("count = [2, 3]", "count = [100, 100]", 1));
+        assert!(error.starts_with("world.toml:20: crates 2: 10001 crates"), "{error}");
+    }
+
+    #[test]
+    fn every_crate_must_be_in_range_and_apart() {
+        for (right, wrong, said) in [
+            (
+                "count = [2, 3]",
+                "count = [2, 5]\nspacing_m = 9e3",
+                "20: crates 2: the last crate",
+            ),
+            (
+                "count = [2, 3]",
+                "count = [5, 2]\nspacing_m = 9e3",
+                "20: crates 2: the last crate",
+            ),
+            (
+                "count = [2, 3]",
+                "spacing_m = -1.0\ncount = [1, 2]",
+                "20: crates 2: spacing_m must be above 0",
+            ),
+            (
+                "count = [2, 3]",
+                "spacing_m = 0.0\ncount = [2, 1]",
+                "20: crates 2: spacing_m must be above 0",
+            ),
+        ] {
+            let error = error_of(&SMALL.replace("spacing_m = 3.0\n", "").replacen(right, wrong, 1));
+            assert!(error.starts_with(&format!("world.toml:{said}")), "{error}");
+        }
+        let one = SMALL.replace("count = [2, 3]", "count = [1, 1]");
+        WorldDefinition::parse(&one.replace("spacing_m = 3.0", "spacing_m = 0.0"), "world.toml").unwrap();
+    }
+
+    #[test]
+    fn nobody_appears_beyond_the_bounds() {
+        for (right, wrong) in [
+            ("radius_m = 10.0", "radius_m = 100.5"),
+            ("radius_m = 10.0", "radius_m = 3e38"),
+            ("min = [-100.0, -100.0]", "min = [-100.0, -9.5]"),
+            ("max = [100.0, 100.0]", "max = [9.5, 100.0]"),
+        ] {
+            let error = error_of(&SMALL.replacen(right, wrong, 1));
+            assert!(
+                error.starts_with("world.toml:9: spawn: ") && error.contains("beyond the bounds"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -152,7 +152,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(player_id: u64, name in "[^\\p{C}\\p{Z}]{1,24}") {
-            let user_data = TokenUserData::new(player_id, &name).unwrap();
+            // The class holds a few characters that render as nothing; names with them are refused.
+            let user_data = TokenUserData::new(player_id, &name);
+            prop_assume!(user_data.is_ok());
+            let user_data = user_data.unwrap();
             prop_assert_eq!(TokenUserData::decode(&user_data.encode()), Ok(user_data));
         }
 
