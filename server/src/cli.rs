@@ -42,7 +42,8 @@ pub struct Cli {
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(tick_rates()))]
     pub tick_rate: Option<u32>,
 
-    /// Write every bound address to this file (JSON) once all roles are ready; it is removed at shutdown
+    /// Write every bound address to this file (JSON) once all roles are ready; it is removed at shutdown, and one
+    /// that an earlier process left is removed at the start
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 

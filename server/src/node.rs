@@ -28,6 +28,9 @@ const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// Something could not be created or started, a role failed, or something did not stop in time. The message names it.
 pub async fn run(config: Config, metrics: Metrics, mut signals: Signals) -> anyhow::Result<()> {
+    if let Some(path) = &config.ready_file {
+        ReadyFile::remove_stale(path)?;
+    }
     let node = Node::create(config).await?;
     let (ledger, health, bound, ready_path) = (
         node.ledger.clone(),

@@ -26,6 +26,19 @@ pub struct ReadyFile {
 }
 
 impl ReadyFile {
+    /// Removes the file of a process that was killed: until this one is ready, who waits for the file must not find old ports.
+    ///
+    /// # Errors
+    /// There is something that cannot be removed.
+    pub fn remove_stale(path: &Path) -> anyhow::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove the old ready file {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the addresses and this process's id, so that a reader sees the whole file or none.
     ///
     /// # Errors
@@ -90,6 +103,20 @@ mod tests {
         drop(file);
         assert!(!path.exists());
         assert!(ReadyFile::write(&folder.join("no/such/folder"), &bound).is_err());
+        fs::remove_dir(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_a_killed_process_is_removed_and_none_is_no_error() {
+        let folder = std::env::temp_dir().join(format!("meridian-stale-ready-file-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("ready.json");
+        std::mem::forget(ReadyFile::write(&path, &BoundAddresses::default()).unwrap());
+        assert!(path.exists());
+        ReadyFile::remove_stale(&path).unwrap();
+        assert!(!path.exists());
+        ReadyFile::remove_stale(&path).unwrap();
+        assert!(ReadyFile::remove_stale(&folder).is_err());
         fs::remove_dir(&folder).unwrap();
     }
 }

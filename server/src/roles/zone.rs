@@ -20,6 +20,9 @@ pub(super) struct ZoneRole {
     health: HealthHandle,
 }
 
+/// What health says of a zone that does not keep up.
+const OVERLOADED: &str = "more than half of the last second's ticks took longer than a tick";
+
 impl ZoneRole {
     /// Reads and checks the world; nothing ticks yet.
     pub(super) fn create(context: &mut CreateContext<'_>, health: HealthHandle) -> anyhow::Result<Self> {
@@ -97,7 +100,7 @@ impl CreatedRole for ZoneRole {
                     || stopping.is_cancelled(),
                     |took| match load.ticked(took) {
                         Some(false) => health.ready(),
-                        Some(true) => health.degraded("more than half of the last second's ticks took longer than a tick"),
+                        Some(true) => health.degraded(OVERLOADED),
                         None => {}
                     },
                 );

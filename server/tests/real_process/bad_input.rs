@@ -59,6 +59,11 @@ fn a_world_that_cannot_be_played_is_named_with_line_and_reason() {
              [spawn]\ncentre = [0.0, 0.0, 0.0]\nradius_m = 1.0\n",
             "broken.toml:3: bounds: min x is not below max x",
         ),
+        (
+            "name = \"x\"\nkill_below_m = -20.0\n[bounds]\nmin = [-10.0, -10.0]\nmax = [10.0, 10.0]\n\
+             [spawn]\ncentre = [0.0, 0.0, 0.0]\nradius_m = 11.0\n",
+            "broken.toml:8: spawn: 11 m around the centre reach beyond the bounds",
+        ),
     ] {
         fs::write(folder.path().join("broken.toml"), world).unwrap();
         fails_saying(

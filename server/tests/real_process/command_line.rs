@@ -65,6 +65,18 @@ fn mistakes_in_the_configuration_are_named() {
             "[netcode]\nprivate_key = \"abcd\"\n",
             "a secret key is 64 hexadecimal digits",
         ),
+        (
+            "[gateway]\nclients_max = 0\n",
+            "gateway.clients_max is 0, so nobody could get in; let in at least 1",
+        ),
+        (
+            "[gateway]\npublic_address = \"192.0.2.1:0\"\n",
+            "gateway.public_address is 192.0.2.1:0, but clients cannot reach port 0; name the port that leads to the gateway",
+        ),
+        (
+            "[auth]\ngateway_address = \"192.0.2.1:0\"\n",
+            "auth.gateway_address is 192.0.2.1:0, but clients cannot reach port 0",
+        ),
         ("roles = [\"zoo\"]\n", "there is no role `zoo`"),
         ("roles = []\n", "at least one"),
         ("[http\n", "config.toml"),
@@ -104,6 +116,11 @@ fn a_broken_world_is_named_with_its_line() {
     );
     fs::write(folder.path().join("broken.toml"), "name = \"x\"\n[[scenery]\n").unwrap();
     fails_saying(&run("broken.toml"), "broken.toml:2: ");
+    fs::write(folder.path().join("fast.toml"), "name = \"x\"\ntick_rate_hz = 500\n").unwrap();
+    fails_saying(
+        &run("fast.toml"),
+        "fast.toml:2: tick_rate_hz: tick rate 500 Hz is outside of 20..=128 Hz",
+    );
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! From the start to the exit code.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::TcpStream,
 };
 
-use crate::support::{Server, get};
+use crate::support::{Server, fails_saying, folder_with_world, get, run_in};
 
 #[test]
 fn a_signal_ends_it_in_order_and_removes_the_ready_file() {
@@ -19,6 +20,23 @@ fn a_signal_ends_it_in_order_and_removes_the_ready_file() {
         assert!(!server.ready_file().exists());
         assert!(!server.log().contains("panicked"), "{}", server.log());
     }
+}
+
+#[test]
+fn a_ready_file_of_a_killed_process_is_gone_before_this_one_is_ready() {
+    let folder = folder_with_world("");
+    let stale = folder.path().join("ready.json");
+    fs::write(&stale, "{\"http\":\"127.0.0.1:1\",\"pid\":1}\n").unwrap();
+    let flags = [
+        "--roles",
+        "auth",
+        "--world",
+        "absent.toml",
+        "--ready-file",
+        "ready.json",
+    ];
+    fails_saying(&run_in(&folder, &flags), "cannot read the world file");
+    assert!(!stale.exists());
 }
 
 #[test]

@@ -11,28 +11,28 @@ use crate::report::Report;
 #[command(next_help_heading = "Bounds (exit code 2 when exceeded)")]
 pub struct Bounds {
     /// Largest median of the action latency, in ticks
-    #[arg(long, value_name = "TICKS")]
+    #[arg(long, value_name = "TICKS", value_parser = figure)]
     pub max_action_p50_ticks: Option<f64>,
     /// Largest 99th percentile of the action latency, in ticks
-    #[arg(long, value_name = "TICKS")]
+    #[arg(long, value_name = "TICKS", value_parser = figure)]
     pub max_action_p99_ticks: Option<f64>,
     /// Largest median of the observer latency, in ticks
-    #[arg(long, value_name = "TICKS")]
+    #[arg(long, value_name = "TICKS", value_parser = figure)]
     pub max_observer_p50_ticks: Option<f64>,
     /// Largest 99th percentile of the observer latency, in ticks
-    #[arg(long, value_name = "TICKS")]
+    #[arg(long, value_name = "TICKS", value_parser = figure)]
     pub max_observer_p99_ticks: Option<f64>,
     /// Largest share of inputs that are late or lost after a bot's first second, in percent
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", value_parser = figure)]
     pub max_late_percent: Option<f64>,
     /// Most bytes per entity update, everything that the server sends counted in
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = figure)]
     pub max_bytes_per_update: Option<f64>,
     /// Most CPU time of a bot's tick, in microseconds
-    #[arg(long, value_name = "US")]
+    #[arg(long, value_name = "US", value_parser = figure)]
     pub max_bot_tick_us: Option<f64>,
     /// Most CPU time of the server per client and tick, in microseconds
-    #[arg(long, value_name = "US")]
+    #[arg(long, value_name = "US", value_parser = figure)]
     pub max_server_tick_us: Option<f64>,
     /// Most server ticks that took longer than a tick
     #[arg(long, value_name = "N")]
@@ -40,6 +40,14 @@ pub struct Bounds {
     /// Most connections lost; bots that never got in count too
     #[arg(long, value_name = "N")]
     pub max_disconnected: Option<u64>,
+}
+
+/// No figure is within a bound that is not a number or below 0, and every figure within one without end.
+fn figure(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(figure) if figure.is_finite() && figure >= 0.0 => Ok(figure),
+        _ => Err(format!("{text:?} is not a number from 0 on")),
+    }
 }
 
 /// A bound that was exceeded.
@@ -177,6 +185,18 @@ mod tests {
                 "--max-disconnected 1: measured 2.000"
             ]
         );
+    }
+
+    #[test]
+    fn a_bound_is_a_number_from_0_on() {
+        assert_eq!(figure("1.6"), Ok(1.6));
+        assert_eq!(figure("0"), Ok(0.0));
+        for wrong in ["nan", "NaN", "-nan", "inf", "-1", "", "1,6"] {
+            assert!(
+                figure(wrong).unwrap_err().contains("is not a number from 0 on"),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

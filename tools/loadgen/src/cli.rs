@@ -10,7 +10,8 @@ use crate::scenario::ScenarioKind;
 
 const AFTER_HELP: &str = "\
 Exit code: 0 when the run was measured and within its bounds, 2 when a --max-... bound is exceeded (and for a wrong command
-line), 1 for anything that prevented the measurement.
+line), 1 for anything that prevented the measurement: no server, no bot that got into the world, no action that was seen
+applied, a report that cannot be written. Of a flag that is given twice, the last counts.
 
 Examples:
   loadgen run --bots 40 --seconds 20                 a swarm against the server at the default ports
@@ -19,7 +20,7 @@ Examples:
 
 /// Load for a Meridian server, and reports of what it measured.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "loadgen", version, after_help = AFTER_HELP)]
+#[command(name = "loadgen", version, after_help = AFTER_HELP, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -63,7 +64,7 @@ pub struct SwarmArgs {
     /// Seed of the bots' walks
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Write the report to this file, as JSON
+    /// Write the report to this file, as JSON; if it cannot be written, the run does not begin
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Bounds that the run must keep.
@@ -171,15 +172,41 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_cannot_be_are_refused() {
+    fn spans_and_bounds_that_cannot_be_are_refused() {
         for wrong in [
             ["--seconds", "-1"],
             ["--seconds", "nan"],
             ["--probe-every", "0"],
             ["--bots", "0"],
+            ["--max-action-p50-ticks", "nan"],
+            ["--max-action-p99-ticks", "nan"],
+            ["--max-observer-p50-ticks", "nan"],
+            ["--max-observer-p99-ticks", "nan"],
+            ["--max-late-percent", "nan"],
+            ["--max-bytes-per-update", "nan"],
+            ["--max-bot-tick-us", "nan"],
+            ["--max-server-tick-us", "nan"],
         ] {
             let line = ["loadgen", "run", wrong[0], wrong[1]];
             assert!(Cli::try_parse_from(line).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_flag_counts_as_it_is_given_last() {
+        let line = [
+            "loadgen",
+            "run",
+            "--max-disconnected",
+            "0",
+            "--bots",
+            "9",
+            "--max-disconnected",
+            "5",
+        ];
+        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not a run")
+        };
+        assert_eq!((run.swarm.bounds.max_disconnected, run.swarm.bots), (Some(5), 9));
     }
 }

@@ -211,7 +211,10 @@ process_cpu_seconds_total 3.5
     fn what_the_zone_never_counted_is_lost() {
         let (before, after) = scrapes(BEFORE, AFTER);
         let inputs = Scraped::new(&before, &after).inputs(1_907, 10);
-        assert_eq!((inputs.applied, inputs.late, inputs.lost), (Some(1_000), Some(5), Some(902)));
+        assert_eq!(
+            (inputs.applied, inputs.late, inputs.lost),
+            (Some(1_000), Some(5), Some(902))
+        );
     }
 
     #[test]

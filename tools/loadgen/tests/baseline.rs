@@ -95,3 +95,61 @@ fn a_server_that_is_not_there_and_a_world_that_is_not_there_are_named() {
     let output = loadgen(&["run", "--baseline", "no/such/report.json"]);
     assert!(output.status.code() == Some(1) && messages(&output).contains("no/such/report.json"));
 }
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_before_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = folder.path().join("no/such/report.json");
+    for (subject, file) in [
+        ("run", &absent),
+        ("run", &folder.path().to_owned()),
+        ("baseline", &absent),
+    ] {
+        // Nobody listens there: a run that began would say so.
+        let server: &[&str] = if subject == "run" {
+            &["--server", "http://127.0.0.1:1"]
+        } else {
+            &[]
+        };
+        let output = loadgen(&[&[subject, "--report", file.to_str().unwrap()][..], server].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let said = format!("cannot write the report to {}", file.display());
+        assert!(messages(&output).contains(&said), "{}", messages(&output));
+        assert!(
+            !messages(&output).contains("http://127.0.0.1:1"),
+            "{}",
+            messages(&output)
+        );
+    }
+}
+
+#[test]
+fn a_run_that_fails_leaves_reports_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old.json"), folder.path().join("new.json"));
+    std::fs::write(&old, "earlier figures").unwrap();
+    for file in [&old, &new] {
+        let report = file.to_str().unwrap();
+        let output = loadgen(&["run", "--server", "http://127.0.0.1:1", "--report", report]);
+        assert_eq!(output.status.code(), Some(1), "{}", messages(&output));
+        assert!(
+            messages(&output).contains("http://127.0.0.1:1"),
+            "{}",
+            messages(&output)
+        );
+    }
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "earlier figures");
+    assert!(!new.exists());
+}
+
+#[test]
+fn a_run_in_which_no_action_is_measured_fails() {
+    let bots = ["baseline", "--bots", "1", "--seconds", "0", "--warmup", "0"];
+    let output = loadgen(&[&bots[..], &["--max-action-p50-ticks", "9"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", messages(&output));
+    assert!(
+        messages(&output).contains("nothing was measured"),
+        "{}",
+        messages(&output)
+    );
+}

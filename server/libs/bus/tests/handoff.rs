@@ -114,8 +114,9 @@ impl World {
     /// A new instance of a zone, with what its records and its inbox hold.
     fn claim(&mut self, zone: ZoneId) -> Zone {
         let claim = Command::ClaimZone { zone, held: None };
-        let Ok(Done::Claimed { lease, records, .. }) = self.model.execute(Duration::ZERO, &claim) else {
-            panic!("a new instance is never refused");
+        let claimed = self.model.execute(Duration::ZERO, &claim);
+        let Ok(Done::Claimed { lease, records, .. }) = claimed else {
+            unreachable!("a new instance is never refused, not even with {claimed:?}");
         };
         let mut claimed = Zone {
             instance: Instance { zone, lease },
@@ -215,11 +216,11 @@ impl World {
                 steps.into_iter().for_each(|step| zone.take_step(step));
             }
             Command::Accept { id, .. } => match answer {
-                Some(Ok(Done::Accepted)) => {
+                Some(answer) => {
+                    assert_eq!(answer, Ok(Done::Accepted), "what was in the inbox is accepted");
                     let records = zone.asked.remove(id).unwrap_or_default();
                     records.iter().for_each(|record| zone.adopt(record));
                 }
-                Some(other) => panic!("what was in the inbox is accepted, not {other:?}"),
                 // Accepting twice is accepting once.
                 None => zone.queue.push_back(command.clone()),
             },

@@ -45,7 +45,9 @@ fn opens(request: &[u8], key: &[u8; 32]) -> Option<u64> {
 }
 
 fn unix_now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs())
 }
 
 #[cfg(test)]
