@@ -165,7 +165,7 @@ fn record(
     }
 }
 
-fn show(
+pub(crate) fn show(
     connector: Res<Connector>,
     delay: Res<InterpolationDelay>,
     real_time: Res<Time<Real>>,

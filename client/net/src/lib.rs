@@ -13,6 +13,7 @@ mod passes;
 mod plugin;
 mod prediction;
 mod probe;
+mod pushed;
 mod session;
 
 pub use clock::{SlackController, SlackSample, TickPhase};
@@ -23,4 +24,5 @@ pub use interpolation::{InterpolatedPose, InterpolationDelay, PoseHistory};
 pub use plugin::{ClientNetPlugin, ClientSystems, GameFn, OwnPlayer, ReplicatedUpdates};
 pub use prediction::{CorrectionStats, PredictionRing};
 pub use probe::{ProbeSample, ProbeTerms, Probes, Sighting};
+pub use pushed::PushedAhead;
 pub use session::{Session, SessionError, request_session};

@@ -29,7 +29,7 @@ use crate::clock::{SlackController, SlackSample, TickPhase};
 use crate::connection::{Connector, IsLink};
 use crate::input::OwnInputs;
 use crate::probe::Probes;
-use crate::{connection, input, interpolation, prediction, probe};
+use crate::{connection, input, interpolation, prediction, probe, pushed};
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -90,6 +90,9 @@ impl Plugin for ClientNetPlugin {
         }
         if self.interpolate {
             app.add_plugins(interpolation::plugin);
+        }
+        if self.predict && self.interpolate {
+            app.add_plugins(pushed::plugin);
         }
     }
 }

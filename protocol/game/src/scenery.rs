@@ -254,6 +254,19 @@ impl SurroundingCrate {
         let direction = (self.position - position).with_y(0.0).normalize_or_zero();
         (direction != Vec3::ZERO).then_some(direction)
     }
+
+    /// How far the crate would have to move in x-z to be out of the way of a player at `position` that stands in it, in metres.
+    /// While the player's axis is inside of the crate this is a step of the way.
+    pub fn way_out(&self, position: Vec3) -> Option<Vec3> {
+        let direction = self.contact(position)?;
+        let item = OrientedBox {
+            centre: self.position,
+            rotation: self.rotation,
+            half_extents: self.half_extents,
+        };
+        let depth = CAPSULE_RADIUS_M - item.nearest(position).distance;
+        (depth > 0.0).then_some(direction * depth)
+    }
 }
 
 /// Scenery, other players and crates around one player in one tick.

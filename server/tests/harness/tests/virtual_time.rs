@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bevy::ecs::query::With;
 use bevy::math::Vec3;
 use meridian_client_net::{ConnectionState, CorrectionStats, HeadlessClient, InterpolatedPose, PredictionRing};
-use meridian_game::{Identity, OwnerState, Pose};
+use meridian_game::{Identity, Orientation, OwnerState, Pose};
 use meridian_harness::{TestOptions, TestWorld};
 use meridian_ids::{PlayerId, Tick};
 use meridian_link::LinkConditions;
@@ -368,4 +369,52 @@ fn an_echo_after_a_stall_answers_every_stamp_before_it() {
     assert_eq!(samples.len(), 4);
     let slowest = samples.iter().map(|sample| sample.echoed - sample.stamped).max();
     assert!(slowest >= Some(Duration::from_millis(150)), "{slowest:?}");
+}
+
+/// A plain with one crate two metres east of where players start.
+fn crate_ahead() -> String {
+    let world = PLAIN.replace("radius_m = 20.0", "radius_m = 0.0");
+    format!("{world}\n[[crates]]\nfirst = [2.0, 0.5, 0.0]\nsize = [1.0, 1.0, 1.0]\nmass_kg = 20.0\n")
+}
+
+#[test]
+fn a_pushed_crate_is_shown_in_front_of_its_pusher_and_ends_where_the_zone_has_it() {
+    let mut world = TestWorld::new(TestOptions {
+        world: crate_ahead(),
+        conditions: LinkConditions {
+            delay: Duration::from_millis(50),
+            ..LinkConditions::default()
+        },
+        ..TestOptions::default()
+    });
+    world.join_all(1);
+    let crates = |world: &mut TestWorld| {
+        let world = world.clients[0].world_mut();
+        let mut crates = world.query_filtered::<(&InterpolatedPose, &Pose), With<Orientation>>();
+        let found = crates.iter(world).next();
+        found
+            .map(|(shown, told)| (shown.0.position, told.position))
+            .expect("a crate")
+    };
+    world.run(Duration::from_millis(300));
+    world.walk(0, 1.0, 0.0, false);
+    let (mut shown_overlap, mut told_overlap) = (0.0f32, 0.0f32);
+    for _ in 0..90 {
+        world.run_ticks(1);
+        let player = own_position(&mut world, 0).x;
+        let (shown, told) = crates(&mut world);
+        // From the front of the capsule to the face of the crate.
+        shown_overlap = shown_overlap.max((player + 0.4) - (shown.x - 0.5));
+        told_overlap = told_overlap.max((player + 0.4) - (told.x - 0.5));
+    }
+    assert!(
+        told_overlap > 0.3,
+        "without help the player would be seen in the crate: {told_overlap} m"
+    );
+    assert!(shown_overlap < 0.1, "{shown_overlap} m");
+    world.walk(0, 0.0, 0.0, false);
+    world.run(Duration::from_secs(3));
+    let (shown, told) = crates(&mut world);
+    assert!(shown.distance(told) < 0.01, "{shown} is not {told}");
+    assert!(told.x > 3.0, "the crate was pushed to {told}");
 }
