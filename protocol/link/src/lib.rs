@@ -10,6 +10,7 @@ mod counters;
 mod memory;
 mod metric_definitions;
 pub mod plugin;
+mod priority;
 mod udp;
 mod wake;
 
@@ -17,6 +18,7 @@ pub use conditioner::{ConditionedIo, LinkConditions};
 pub use counters::{LinkCounters, LinkTotals};
 pub use memory::{MemoryIo, MemoryNetwork};
 pub use plugin::{Arrival, LinkEndpoint, LinkPlugin, PENDING_LINKS_MAX};
+pub use priority::raise_thread_priority;
 pub use udp::{BindError, PolledUdp, ThreadedUdp, bind_udp};
 pub use wake::Wake;
 

@@ -5,7 +5,7 @@ use std::{net::UdpSocket, sync::Arc, thread, time::Instant};
 use anyhow::{Context, anyhow};
 use meridian_fabric::GatewayEnd;
 use meridian_gateway::{Gateway, GatewayConfig, InterestConfig, RECEIVE_EVERY_MIN};
-use meridian_link::{ThreadedUdp, Wake, bind_udp};
+use meridian_link::{ThreadedUdp, Wake, bind_udp, raise_thread_priority};
 use meridian_runtime::{HealthHandle, Shutdown, TaskLedger};
 
 use crate::{
@@ -73,6 +73,9 @@ impl CreatedRole for GatewayRole {
         let thread = thread::Builder::new()
             .name("gateway".to_owned())
             .spawn(move || {
+                if raise_thread_priority() {
+                    tracing::debug!("the gateway's threads run before others");
+                }
                 let clock = config.clock;
                 let gateway = Gateway::new(config, clock.tick_at(Instant::now()), Box::new(io), vec![end]);
                 let mut ticked = false;

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use meridian_fabric::ZoneEnd;
 use meridian_ids::{LeaseEpoch, TickClock, TickRate, ZoneId};
+use meridian_link::raise_thread_priority;
 use meridian_runtime::{HealthHandle, Shutdown, TaskLedger};
 use meridian_zone::{Zone, ZoneConfig};
 
@@ -89,6 +90,9 @@ impl CreatedRole for ZoneRole {
         let thread = thread::Builder::new()
             .name("zone".to_owned())
             .spawn(move || {
+                if raise_thread_priority() {
+                    tracing::debug!("the zone's thread runs before others");
+                }
                 let (clock, label) = (config.clock, config.zone.to_string());
                 let first = clock.tick_at(Instant::now()).next();
                 let zone = Zone::new(config, first, vec![end]);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use cpu_time::ThreadTime;
 use meridian_game::WorldDefinition;
+use meridian_link::raise_thread_priority;
 
 use super::BaselineOptions;
 use super::client::{Client, ClientOptions};
@@ -95,8 +96,10 @@ impl Swarm {
             sum.wire = sum.wire.plus(&part.wire);
         }
         let board = Arc::into_inner(self.board).context("a bot still holds the probes")?;
+        let mut board = board.into_inner().unwrap_or_else(PoisonError::into_inner);
+        board.give_up(Instant::now());
         Ok(SwarmResult {
-            board: board.into_inner().unwrap_or_else(PoisonError::into_inner),
+            board,
             connected: sum.connected,
             disconnected: sum.disconnected,
             inputs: sum.inputs,
@@ -116,6 +119,7 @@ struct Bot {
 
 /// Updates each bot once per tick until the run ends.
 fn drive(mut waiting: Vec<ClientOptions>, timing: &Timing) -> anyhow::Result<Part> {
+    raise_thread_priority();
     waiting.reverse();
     let mut bots: Vec<Bot> = Vec::with_capacity(waiting.len());
     let mut part = Part::default();

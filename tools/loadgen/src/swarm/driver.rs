@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use cpu_time::ThreadTime;
 use meridian_client_net::GameFn;
+use meridian_link::raise_thread_priority;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -125,6 +126,8 @@ impl Bots {
 
 /// Drives bots as they come out of `inbox` until the run ends.
 pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<(Bot, UdpSocket)>) -> anyhow::Result<Part> {
+    // The clients that the bots stand for have machines of their own.
+    raise_thread_priority();
     let timing = &options.timing;
     let mut bots = Bots::default();
     let mut readable = Vec::new();
