@@ -8,6 +8,7 @@
 mod bot;
 mod driver;
 mod joiner;
+mod sockets;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;

@@ -1,19 +1,17 @@
-//! A driver thread: many bots, one `poll`.
+//! A driver thread: many bots, one wait.
 
 use std::net::UdpSocket;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use cpu_time::ThreadTime;
 use meridian_client_net::GameFn;
 use meridian_link::raise_thread_priority;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use super::Measured;
 use super::bot::Bot;
+use super::sockets::Sockets;
 use crate::report::Wire;
 use crate::scenario::Stage;
 use crate::timing::{JOIN_INTERVAL, Phase, Timing};
@@ -64,18 +62,26 @@ impl Part {
 }
 
 /// The bots of one driver. What is looked at again and again lies together: a look at a bot itself misses the cache.
-#[derive(Default)]
 struct Bots {
     bots: Vec<Bot>,
-    sockets: Vec<UdpSocket>,
+    sockets: Sockets,
     wakes: Vec<Instant>,
 }
 
 impl Bots {
-    fn push(&mut self, bot: Bot, socket: UdpSocket) {
-        self.sockets.push(socket);
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            bots: Vec::new(),
+            sockets: Sockets::new()?,
+            wakes: Vec::new(),
+        })
+    }
+
+    fn push(&mut self, bot: Bot, socket: UdpSocket) -> anyhow::Result<()> {
+        self.sockets.push(socket)?;
         self.wakes.push(bot.next_wake());
         self.bots.push(bot);
+        Ok(())
     }
 
     fn drive(&mut self, index: usize, options: &DriverOptions) {
@@ -100,28 +106,6 @@ impl Bots {
         let next_wake = self.wakes.iter().min().copied().unwrap_or(next_phase);
         next_wake.min(next_join).min(next_phase)
     }
-
-    /// Sleeps until `deadline` or until a bot's socket is readable, and says which are.
-    fn wait(&self, deadline: Instant, readable: &mut Vec<usize>) -> anyhow::Result<()> {
-        let mut sockets: Vec<PollFd<'_>> = self
-            .sockets
-            .iter()
-            .map(|socket| PollFd::new(socket, PollFlags::IN))
-            .collect();
-        let timeout = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        };
-        readable.clear();
-        match poll(&mut sockets, Some(&timeout)) {
-            Ok(_) => readable.extend((0..sockets.len()).filter(|&index| !sockets[index].revents().is_empty())),
-            // A signal: as if nothing had come.
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error).context("cannot wait for the bots' sockets"),
-        }
-        Ok(())
-    }
 }
 
 /// Drives bots as they come out of `inbox` until the run ends.
@@ -129,7 +113,7 @@ pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<(Bot, UdpSocket)>)
     // The clients that the bots stand for have machines of their own.
     raise_thread_priority();
     let timing = &options.timing;
-    let mut bots = Bots::default();
+    let mut bots = Bots::new()?;
     let mut readable = Vec::new();
     let mut part = Part::default();
     let mut cpu: Option<ThreadTime> = None;
@@ -146,12 +130,12 @@ pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<(Bot, UdpSocket)>)
         }
         phase = entered;
         match inbox.try_recv() {
-            Ok((bot, socket)) => bots.push(bot, socket),
+            Ok((bot, socket)) => bots.push(bot, socket)?,
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => joining = false,
         }
         let deadline = bots.deadline(timing, joining, now);
-        bots.wait(deadline, &mut readable)?;
+        bots.sockets.wait(deadline, &mut readable)?;
         // Ticks first: a late one is a late input, while a packet taken in late is only seen late.
         bots.drive_due(options);
         for &index in &readable {
