@@ -9,7 +9,7 @@ use meridian_session::{PROTOCOL_VERSION, SESSION_PATH};
 
 use crate::{
     bot::{Bot, assert_they_play_on, drive_until, drive_until_all_play},
-    support::{DEMO_WORLD, Server, fails_saying, folder_with_world, post, run_in},
+    support::{Server, demo_world, fails_saying, folder_with_world, post, run_in},
 };
 
 /// Flags that let a server take any port.
@@ -78,7 +78,8 @@ fn a_gateway_port_in_use_says_which_and_what_to_do() {
     let folder = folder_with_world("");
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let flags = [&FREE_PORTS[..4], &["--world", DEMO_WORLD, "--gateway", &address]].concat();
+    let world = demo_world();
+    let flags = [&FREE_PORTS[..4], &["--world", &world, "--gateway", &address]].concat();
     let said = format!(
         "cannot listen on {address} for gateway: address already in use; pass --gateway with another port (0 picks a \
          free one)"

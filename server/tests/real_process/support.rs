@@ -20,8 +20,12 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// What a test's world holds: enough for the role `auth`.
 pub const WORLD: &str = "name = \"test\"\ntick_rate_hz = 30\n";
 
-/// The world of the repository, for servers that run a zone.
-pub const DEMO_WORLD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/data/world.toml");
+/// The world of the repository, for servers that run a zone. Asked for at run time: checkouts that share a target folder share
+/// this test's binary too.
+pub fn demo_world() -> String {
+    let package = std::env::var("CARGO_MANIFEST_DIR").expect("started by cargo");
+    format!("{package}/../assets/data/world.toml")
+}
 
 /// A key that can be searched for in what a server prints.
 pub const NETCODE_KEY: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e7abcd";
@@ -41,7 +45,7 @@ impl Server {
 
     /// Starts every role with this configuration in the demo world, on free ports, and waits until all are ready.
     pub fn start_every_role(config: &str) -> Self {
-        Self::start_with(config, &["--gateway", "127.0.0.1:0", "--world", DEMO_WORLD])
+        Self::start_with(config, &["--gateway", "127.0.0.1:0", "--world", &demo_world()])
     }
 
     fn start_with(config: &str, arguments: &[&str]) -> Self {

@@ -5,11 +5,13 @@ use std::process::{Command, Output};
 use meridian_loadgen::report::Report;
 
 fn loadgen(arguments: &[&str]) -> Output {
-    let world = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/data/world.toml");
+    // Asked for at run time: checkouts that share a target folder share this test's binary too.
+    let package = std::env::var("CARGO_MANIFEST_DIR").expect("started by cargo");
+    let world = format!("{package}/../../assets/data/world.toml");
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(arguments);
     if arguments[0] == "baseline" {
-        command.args(["--world", world]);
+        command.args(["--world", &world]);
     }
     command.output().expect("the program runs")
 }
