@@ -16,8 +16,19 @@ struct Owner {
     zone: ZoneId,
     epoch: EntityEpoch,
     in_transit: bool,
-    /// Its owner's transfers up to this number have happened or never will.
-    closed: u64,
+    /// The owner's transfers up to this one will not happen any more. Each instance counts its own.
+    closed: (LeaseEpoch, u64),
+}
+
+impl Owner {
+    fn new(zone: ZoneId, epoch: EntityEpoch, in_transit: bool) -> Self {
+        Self {
+            zone,
+            epoch,
+            in_transit,
+            closed: (LeaseEpoch::default(), 0),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -134,12 +145,7 @@ impl Model {
             }
             self.players.insert(player, record.entity);
         }
-        let owner = Owner {
-            zone: by.zone,
-            epoch: record.epoch,
-            in_transit: false,
-            closed: 0,
-        };
+        let owner = Owner::new(by.zone, record.epoch, false);
         self.owners.insert(record.entity, owner);
         let zone = self.fenced(by)?;
         zone.last_spawned = Some(record.entity);
@@ -179,7 +185,7 @@ impl Model {
     }
 
     fn transfer(&mut self, now: Duration, transfer: &Transfer) -> Result<Done, Refusal> {
-        let (from, number) = (transfer.id.from, transfer.id.number);
+        let from = transfer.id.from;
         if self.has_happened(&transfer.entities()) {
             return Ok(Done::Transferred);
         }
@@ -187,11 +193,8 @@ impl Model {
         for record in &transfer.records {
             let here = EntityEpoch(record.epoch.0.wrapping_sub(1));
             self.owned(from, record.entity, here)?;
-            if self
-                .owners
-                .get(&record.entity)
-                .is_some_and(|owner| number <= owner.closed)
-            {
+            let owner = self.owners.get(&record.entity);
+            if owner.is_some_and(|owner| (from.lease, transfer.id.number) <= owner.closed) {
                 return Ok(Done::Kept);
             }
         }
@@ -205,12 +208,7 @@ impl Model {
         receiver.inbox.push(transfer.clone());
         for record in &transfer.records {
             self.fenced(from)?.records.remove(&record.entity);
-            let owner = Owner {
-                zone: transfer.to,
-                epoch: record.epoch,
-                in_transit: true,
-                closed: 0,
-            };
+            let owner = Owner::new(transfer.to, record.epoch, true);
             self.owners.insert(record.entity, owner);
         }
         Ok(Done::Transferred)
@@ -233,7 +231,7 @@ impl Model {
         self.fenced(id.from)?;
         for (entity, _) in entities {
             if let Some(owner) = self.owners.get_mut(entity) {
-                owner.closed = owner.closed.max(id.number);
+                owner.closed = owner.closed.max((id.from.lease, id.number));
             }
         }
         Ok(Done::Kept)
@@ -260,15 +258,77 @@ impl Model {
         };
         let transfer = zone.inbox.remove(found);
         for record in transfer.records {
-            let owner = Owner {
-                zone: by.zone,
-                epoch: record.epoch,
-                in_transit: false,
-                closed: 0,
-            };
+            let owner = Owner::new(by.zone, record.epoch, false);
             self.owners.insert(record.entity, owner);
             self.fenced(by)?.records.insert(record.entity, record);
         }
         Ok(Done::Accepted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_handoff::Allowance;
+    use meridian_ids::Tick;
+
+    use super::*;
+
+    const ENTITY: WorldEntityId = WorldEntityId(7);
+    const EAST: ZoneId = ZoneId(1);
+
+    fn claim(model: &mut Model, zone: ZoneId) -> Instance {
+        let claim = Command::ClaimZone { zone, held: None };
+        let claimed = model.execute(Duration::ZERO, &claim);
+        let Ok(Done::Claimed { lease, .. }) = claimed else {
+            unreachable!("a new instance is never refused, not even with {claimed:?}");
+        };
+        Instance { zone, lease }
+    }
+
+    fn record(epoch: u64) -> Record {
+        Record {
+            entity: ENTITY,
+            epoch: EntityEpoch(epoch),
+            player: None,
+            after: Tick(1),
+            allowance: Allowance::full(Tick(0)),
+            state: Vec::new(),
+            inputs: Vec::new(),
+        }
+    }
+
+    fn transfer(from: Instance, number: u64) -> Transfer {
+        Transfer {
+            id: TransferId { from, number },
+            to: EAST,
+            records: vec![record(2)],
+        }
+    }
+
+    fn settle(transfer: &Transfer) -> Command {
+        Command::Settle {
+            id: transfer.id,
+            entities: transfer.entities(),
+        }
+    }
+
+    #[test]
+    fn what_is_closed_never_happens_but_later_transfers_do_also_those_of_a_new_instance() {
+        let mut model = Model::default();
+        let (west, _) = (claim(&mut model, ZoneId(0)), claim(&mut model, EAST));
+        let mut execute = |command: Command| model.execute(Duration::ZERO, &command);
+        let spawn = Command::Spawn {
+            by: west,
+            record: record(1),
+        };
+        assert_eq!(execute(spawn), Ok(Done::Spawned));
+        let unknown = transfer(west, 5);
+        assert_eq!(execute(settle(&unknown)), Ok(Done::Kept));
+        assert_eq!(execute(Command::Transfer(unknown)), Ok(Done::Kept), "closed");
+        let west = claim(&mut model, ZoneId(0));
+        // A new instance counts from 1.
+        let first = Command::Transfer(transfer(west, 1));
+        assert_eq!(model.execute(Duration::ZERO, &first), Ok(Done::Transferred));
+        assert_eq!(model.places(ENTITY), [(EAST, EntityEpoch(2))]);
     }
 }
