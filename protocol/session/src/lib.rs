@@ -6,6 +6,7 @@
 //! This crate never holds a private key, makes no token and does no I/O.
 
 mod name;
+mod netcode;
 mod user_data;
 
 use std::fmt;
@@ -13,6 +14,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use name::{NAME_BYTES_MAX, NAME_CHARS_MAX, NameError, validate_name};
+pub use netcode::{
+    NETCODE_NONCE_BYTES, NETCODE_PRIVATE_BYTES, NETCODE_TAG_BYTES, NETCODE_VERSION, netcode_additional_data,
+};
 pub use user_data::{TokenUserData, USER_DATA_BYTES, USER_DATA_VERSION, UserDataError};
 
 /// The version of everything a client and the servers exchange. A client with another one is refused at `POST /v1/session`.

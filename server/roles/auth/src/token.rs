@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use chacha20poly1305::{AeadInPlace, KeyInit, XChaCha20Poly1305, XNonce};
 use meridian_runtime::SecretKey;
-use meridian_session::{CONNECT_TOKEN_BYTES, NETCODE_PROTOCOL_ID, TokenUserData};
+use meridian_session::{
+    CONNECT_TOKEN_BYTES, NETCODE_NONCE_BYTES as NONCE_BYTES, NETCODE_PRIVATE_BYTES as PRIVATE_BYTES,
+    NETCODE_PROTOCOL_ID, NETCODE_TAG_BYTES as TAG_BYTES, NETCODE_VERSION as VERSION, TokenUserData,
+    netcode_additional_data,
+};
 use rand::Rng;
 
-const VERSION: &[u8; 13] = b"NETCODE 1.02\0";
-/// The sealed part: its fields, zeros, and the tag.
-const PRIVATE_BYTES: usize = 1024;
-const TAG_BYTES: usize = 16;
-const NONCE_BYTES: usize = 24;
 const SESSION_KEY_BYTES: usize = 32;
 
 /// Makes connect tokens with one key.
@@ -81,9 +80,7 @@ impl ConnectTokenIssuer<'_> {
 
     /// Encrypts the private part in place and appends its tag; version, protocol and expiry are authenticated with it.
     fn seal(&self, private: &mut Vec<u8>, nonce: &[u8; NONCE_BYTES], expires_at_unix_s: u64) -> Result<(), TokenError> {
-        let mut additional_data = VERSION.to_vec();
-        additional_data.extend(NETCODE_PROTOCOL_ID.to_be_bytes());
-        additional_data.extend(expires_at_unix_s.to_be_bytes());
+        let additional_data = netcode_additional_data(NETCODE_PROTOCOL_ID, expires_at_unix_s);
         let tag = XChaCha20Poly1305::new(self.netcode_key.expose().into())
             .encrypt_in_place_detached(XNonce::from_slice(nonce), &additional_data, private)
             .map_err(|_| TokenError)?;

@@ -3,45 +3,39 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chacha20poly1305::{AeadInPlace, KeyInit, Tag, XChaCha20Poly1305, XNonce};
-use meridian_session::NETCODE_PROTOCOL_ID;
-
-const VERSION: &[u8] = b"NETCODE 1.02\0";
-const NONCE_BYTES: usize = 24;
-const PRIVATE_BYTES: usize = 1_024;
-const TAG_BYTES: usize = 16;
+use meridian_session::{
+    NETCODE_NONCE_BYTES as NONCE_BYTES, NETCODE_PRIVATE_BYTES as PRIVATE_BYTES, NETCODE_PROTOCOL_ID,
+    NETCODE_TAG_BYTES as TAG_BYTES, NETCODE_VERSION as VERSION, netcode_additional_data,
+};
 
 /// Whether a netcode connection request holds a token of this game that has not expired and was sealed with `key`.
 ///
 /// netcode checks that as well, but only once there is a link; a stranger's request is not to cost one.
 pub(crate) fn is_sealed(request: &[u8], key: &[u8; 32]) -> bool {
-    opens(request, key).is_some_and(|expires_at| expires_at > unix_now_s())
+    opens(request, key, unix_now_s()).is_some()
 }
 
-/// When the token of a request expires, if its seal is whole.
-fn opens(request: &[u8], key: &[u8; 32]) -> Option<u64> {
+fn opens(request: &[u8], key: &[u8; 32], now_s: u64) -> Option<()> {
     // Prefix 1, version 13, protocol id 8, expiry 8, nonce 24, private part 1,024.
     let (_prefix, rest) = request.split_at_checked(1)?;
-    let (version, rest) = rest.split_at_checked(VERSION.len())?;
-    let (protocol, rest) = rest.split_first_chunk::<8>()?;
-    let (expiry, rest) = rest.split_first_chunk::<8>()?;
+    let (version, rest) = rest.split_first_chunk()?;
+    let (protocol, rest) = rest.split_first_chunk()?;
+    let (expiry, rest) = rest.split_first_chunk()?;
     let (nonce, private) = rest.split_first_chunk::<NONCE_BYTES>()?;
-    let is_ours = version == VERSION && u64::from_be_bytes(*protocol) == NETCODE_PROTOCOL_ID;
-    if !is_ours || private.len() != PRIVATE_BYTES {
+    let (protocol, expiry) = (u64::from_be_bytes(*protocol), u64::from_be_bytes(*expiry));
+    // What costs nothing comes first.
+    let may_be_good = version == VERSION && protocol == NETCODE_PROTOCOL_ID && expiry > now_s;
+    if !may_be_good || private.len() != PRIVATE_BYTES {
         return None;
     }
-    let mut additional_data = VERSION.to_vec();
-    additional_data.extend(protocol);
-    additional_data.extend(expiry);
     let (sealed, tag) = private.split_at(PRIVATE_BYTES - TAG_BYTES);
-    XChaCha20Poly1305::new(key.into())
-        .decrypt_in_place_detached(
-            XNonce::from_slice(nonce),
-            &additional_data,
-            &mut sealed.to_vec(),
-            Tag::from_slice(tag),
-        )
-        .ok()?;
-    Some(u64::from_be_bytes(*expiry))
+    let opened = XChaCha20Poly1305::new(key.into()).decrypt_in_place_detached(
+        XNonce::from_slice(nonce),
+        &netcode_additional_data(protocol, expiry),
+        &mut sealed.to_vec(),
+        Tag::from_slice(tag),
+    );
+    opened.ok()
 }
 
 fn unix_now_s() -> u64 {
