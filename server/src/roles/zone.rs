@@ -1,17 +1,13 @@
 //! The role `zone`: the simulation, on a thread of its own.
 
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, thread, time::Instant};
 
 use anyhow::{Context, anyhow};
 use meridian_fabric::ZoneEnd;
-use meridian_ids::{LeaseEpoch, TickClock, TickRate, ZoneId};
+use meridian_ids::{LeaseEpoch, TickClock, ZoneId};
 use meridian_link::raise_thread_priority;
 use meridian_runtime::{HealthHandle, Shutdown, TaskLedger};
-use meridian_zone::{Zone, ZoneConfig};
+use meridian_zone::{Load, Zone, ZoneConfig};
 
 use crate::roles::{CreateContext, CreatedRole, local};
 
@@ -49,39 +45,6 @@ fn lease_of_this_start(clock: &TickClock) -> LeaseEpoch {
     LeaseEpoch(clock.tick_at(Instant::now()).0)
 }
 
-/// Whether the zone keeps up, judged over a second.
-struct Load {
-    rate: TickRate,
-    ticks: u32,
-    overrun: u32,
-    overloaded: Option<bool>,
-}
-
-impl Load {
-    fn new(rate: TickRate) -> Self {
-        Self {
-            rate,
-            ticks: 0,
-            overrun: 0,
-            overloaded: None,
-        }
-    }
-
-    /// A tick took so long. Says whether the zone is overloaded, when that has changed or is known for the first time.
-    fn ticked(&mut self, took: Duration) -> Option<bool> {
-        self.ticks += 1;
-        self.overrun += u32::from(took > self.rate.tick_duration());
-        let over = self.ticks >= self.rate.hz();
-        let overloaded = self.overrun * 2 > self.rate.hz();
-        if over {
-            (self.ticks, self.overrun) = (0, 0);
-        }
-        // The first tick shows that it runs at all.
-        let is_news = self.overloaded.is_none() || (over && self.overloaded != Some(overloaded));
-        is_news.then(|| *self.overloaded.insert(overloaded))
-    }
-}
-
 impl CreatedRole for ZoneRole {
     fn start(self: Box<Self>, ledger: &TaskLedger) -> anyhow::Result<()> {
         let Self { config, end, health } = *self;
@@ -112,22 +75,5 @@ impl CreatedRole for ZoneRole {
             .context("cannot start the zone's thread")?;
         ledger.register_thread("zone", thread, stop)?;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_zone_that_does_not_keep_up_says_so_after_a_second_and_takes_it_back() {
-        let mut load = Load::new(TickRate::default());
-        let (quick, slow) = (Duration::from_millis(1), Duration::from_millis(30));
-        assert_eq!(load.ticked(quick), Some(false), "it runs");
-        let mut second = |took| (0..60).filter_map(|_| load.ticked(took)).collect::<Vec<_>>();
-        assert!(second(quick).is_empty());
-        assert_eq!(second(slow), [true]);
-        assert!(second(slow).is_empty());
-        assert_eq!(second(quick), [false]);
     }
 }

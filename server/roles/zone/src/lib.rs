@@ -4,11 +4,13 @@
 //! A tick never waits for anything: inputs that are not there are repeated, messages that do not fit are counted.
 
 mod input_ring;
+mod load;
 mod metric_definitions;
 mod run;
 mod snapshot;
 mod zone;
 
 pub use input_ring::{INPUT_LOOKAHEAD_TICKS, InputRing};
+pub use load::Load;
 pub use run::{CATCH_UP_TICKS_MAX, run};
 pub use zone::{GameFn, PLAYERS_MAX, Zone, ZoneConfig};
