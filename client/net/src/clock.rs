@@ -1,8 +1,8 @@
 //! Keeps the client's ticks just early enough: a closed loop over the slack that the zone tells.
 //!
 //! The zone says how early each input came before its use. The loop keeps the least of it a little above zero: a late
-//! input moves the clock at once, a long quiet lets it creep back. A new connection starts with some milliseconds in hand. A clean link costs next to nothing in
-//! the end, a bad one what it must. Pure: time and feedback are arguments.
+//! input moves the clock at once, a long quiet lets it creep back. A new connection starts with some milliseconds in
+//! hand. A clean link costs next to nothing in the end, a bad one what it must. Pure: time and feedback are arguments.
 
 use std::time::Duration;
 

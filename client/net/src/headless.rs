@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bevy::app::App;
-use bevy::app::TaskPoolOptions;
+use bevy::app::{App, TaskPoolOptions};
 use bevy::ecs::query::{QueryState, With};
 use bevy::ecs::world::World;
 use bevy::time::{Fixed, Time, TimePlugin, TimeUpdateStrategy, Virtual};

@@ -17,8 +17,8 @@ use bevy_replicon::prelude::ClientState;
 
 /// An app's schedules. Systems added to any of them after [`Passes::take`] do not run.
 pub(crate) struct Passes {
-    first: Vec<Schedule>,
-    pre_update: Vec<Schedule>,
+    first: Option<Schedule>,
+    pre_update: Option<Schedule>,
     fixed: FixedLoop,
     after: Vec<Schedule>,
     /// Real time as `PreUpdate` saw it last.
@@ -55,8 +55,8 @@ impl Passes {
             ),
         };
         Self {
-            first: take(schedules, First).into_iter().collect(),
-            pre_update: take(schedules, PreUpdate).into_iter().collect(),
+            first: take(schedules, First),
+            pre_update: take(schedules, PreUpdate),
             fixed,
             after: [
                 take(schedules, Update),
@@ -83,12 +83,12 @@ impl Passes {
     fn take_in(&mut self, world: &mut World, now: Instant) {
         self.taken_in.update_with_instant(now);
         *world.resource_mut::<Time<Real>>() = self.taken_in;
-        run(&mut self.pre_update, world);
+        run(self.pre_update.as_mut_slice(), world);
     }
 
     /// A frame. Without `take_in` it leaves `PreUpdate` out, for a pass just before has done its work.
     pub(crate) fn frame(&mut self, world: &mut World, take_in: bool) {
-        run(&mut self.first, world);
+        run(self.first.as_mut_slice(), world);
         if let Some(now) = world.resource::<Time<Real>>().last_update().filter(|_| take_in) {
             self.take_in(world, now);
         }
