@@ -31,4 +31,4 @@ pub use input::{Move, Sanitised};
 pub use protocol::{ActionChannel, ProbeReport, ProtocolPlugin, ProtocolSide, TimingChannel, Welcome, WelcomeChannel};
 pub use scenery::{Scenery, SurroundingCrate};
 pub use simulation::{CurrentTick, EntityIds, PlayerInput, SimulationSystems, SpawnPlayer, WorldEvent};
-pub use world::{WorldDefinition, WorldError};
+pub use world::{WorldDefinition, WorldError, ZoneArea};

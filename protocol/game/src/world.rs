@@ -7,12 +7,13 @@ use std::path::Path;
 
 use bevy::ecs::resource::Resource;
 use bevy::math::{EulerRot, Quat, Vec3};
-use meridian_ids::TickRate;
+use meridian_ids::{Rectangle, TickRate, ZoneId, ZoneMap, ZoneMapError};
 use serde::{Deserialize, Serialize};
 
 use crate::quantise::{HORIZONTAL_MAX_M, VERTICAL_MAX_M};
 
 mod place;
+mod zones;
 
 use place::{Place, line_at, line_of};
 
@@ -31,7 +32,7 @@ pub struct WorldDefinition {
     #[serde(default)]
     pub tick_rate_hz: TickRate,
     /// The rectangle in x-z that players may stand in; beyond it is a fall.
-    pub bounds: Bounds,
+    pub bounds: Rectangle,
     /// A player below this height dies and respawns, in metres.
     pub kill_below_m: f32,
     /// Where players appear.
@@ -42,15 +43,20 @@ pub struct WorldDefinition {
     /// Things that can be pushed.
     #[serde(default)]
     pub crates: Vec<CrateGroup>,
+    /// The zones that the world is cut into; without any, the world is one zone. Their places in the list are their ids.
+    #[serde(default)]
+    pub zones: Vec<ZoneArea>,
 }
 
-/// A rectangle in x-z, in metres.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// A zone: the part of the world that one server simulates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Bounds {
-    /// Smallest x and z.
+pub struct ZoneArea {
+    /// A name for people, and for `server --zones`.
+    pub name: String,
+    /// Smallest x and z, in metres; these edges are the zone's own.
     pub min: [f32; 2],
-    /// Largest x and z.
+    /// Largest x and z, in metres; these edges are its neighbours'.
     pub max: [f32; 2],
 }
 
@@ -99,6 +105,9 @@ pub struct CrateGroup {
     pub size: [f32; 3],
     /// Mass of each, in kilograms.
     pub mass_kg: f32,
+    /// Whether each is tied to the next one along x, by a link that lets them turn and keeps their distance.
+    #[serde(default)]
+    pub tied: bool,
 }
 
 fn one_by_one() -> [u32; 2] {
@@ -193,11 +202,12 @@ impl WorldDefinition {
         )?;
         self.validate_spawn()?;
         self.validate_scenery()?;
-        self.validate_crates()
+        self.validate_crates()?;
+        self.validate_zones()
     }
 
     fn validate_bounds(&self) -> Result<(), Invalid> {
-        let Bounds { min, max } = self.bounds;
+        let Rectangle { min, max } = self.bounds;
         for (axis, name) in [(0, "x"), (1, "z")] {
             for (corner, key) in [(min, "min"), (max, "max")] {
                 check(
@@ -220,7 +230,7 @@ impl WorldDefinition {
         check(is_position(centre), Place::within("spawn", "centre"), || {
             "spawn: centre is out of range".to_owned()
         })?;
-        check(self.bounds.contains(x, z), Place::within("spawn", "centre"), || {
+        check(self.bounds.contains([x, z]), Place::within("spawn", "centre"), || {
             "spawn: centre lies outside of the bounds".to_owned()
         })?;
         check(y > self.kill_below_m, Place::within("spawn", "centre"), || {
@@ -232,7 +242,7 @@ impl WorldDefinition {
             || "spawn: radius_m must be 0 or more".to_owned(),
         )?;
         check(
-            self.bounds.contains(x - radius_m, z - radius_m) && self.bounds.contains(x + radius_m, z + radius_m),
+            self.bounds.contains([x - radius_m, z - radius_m]) && self.bounds.contains([x + radius_m, z + radius_m]),
             Place::within("spawn", "radius_m"),
             || format!("spawn: {radius_m} m around the centre reach beyond the bounds"),
         )
@@ -254,6 +264,9 @@ impl WorldDefinition {
             })?;
             check(scenery.pitch_degrees.is_finite(), at("pitch_degrees"), || {
                 what("angles must be finite")
+            })?;
+            check(scenery.extent().distance_to(&self.bounds) == 0.0, at("centre"), || {
+                what("lies outside of the bounds, where no zone would have it")
             })?;
         }
         Ok(())
@@ -305,14 +318,20 @@ impl WorldDefinition {
     }
 }
 
-impl Bounds {
-    /// Whether a point in x-z lies inside.
-    pub fn contains(&self, x: f32, z: f32) -> bool {
-        (self.min[0]..=self.max[0]).contains(&x) && (self.min[1]..=self.max[1]).contains(&z)
-    }
-}
-
 impl SceneryBox {
+    /// The rectangle in x-z that it covers. A box across a border is part of every zone that it touches.
+    pub fn extent(&self) -> Rectangle {
+        let half = Vec3::from_array(self.size) / 2.0;
+        let rotation = self.rotation();
+        let axis = |unit: Vec3, half: f32| (rotation * unit).abs() * half;
+        let reach = axis(Vec3::X, half.x) + axis(Vec3::Y, half.y) + axis(Vec3::Z, half.z);
+        let [x, _, z] = self.centre;
+        Rectangle {
+            min: [x - reach.x, z - reach.z],
+            max: [x + reach.x, z + reach.z],
+        }
+    }
+
     /// Turn and slope as one rotation.
     pub fn rotation(&self) -> Quat {
         Quat::from_euler(

@@ -34,6 +34,25 @@ impl Rectangle {
         outside(0).max(outside(1)).max(0.0)
     }
 
+    /// How far another rectangle lies from it, along the axis on which it is further; 0 where they touch.
+    pub fn distance_to(&self, other: &Self) -> f32 {
+        let apart = |axis: usize| (other.min[axis] - self.max[axis]).max(self.min[axis] - other.max[axis]);
+        apart(0).max(apart(1)).max(0.0)
+    }
+
+    /// The point of it that is nearest to a point.
+    pub fn nearest(&self, point: [f32; 2]) -> [f32; 2] {
+        [0, 1].map(|axis: usize| point[axis].max(self.min[axis]).min(self.max[axis]))
+    }
+
+    /// The rectangle that reaches further by so many metres on every side.
+    pub fn grown(&self, by_m: f32) -> Self {
+        Self {
+            min: self.min.map(|edge| edge - by_m),
+            max: self.max.map(|edge| edge + by_m),
+        }
+    }
+
     /// The square metres that it shares with another.
     fn shared_area(&self, other: &Self) -> f64 {
         let along = |axis: usize| {

@@ -191,3 +191,75 @@ proptest! {
         }
     }
 }
+
+fn with_zones(zones: &[(&str, [f32; 4])]) -> String {
+    let zone = |(name, [x0, z0, x1, z1]): &(&str, [f32; 4])| {
+        format!("[[zones]]\nname = {name:?}\nmin = [{x0:?}, {z0:?}]\nmax = [{x1:?}, {z1:?}]\n")
+    };
+    SMALL.to_owned() + &zones.iter().map(zone).collect::<String>()
+}
+
+#[test]
+fn a_world_without_zones_is_one_and_that_of_the_demo_is_four() {
+    let small = WorldDefinition::parse(SMALL, "world.toml").unwrap();
+    assert_eq!(small.zone_map().ids().len(), 1);
+    assert_eq!(small.zone_name(ZoneId(0)), small.name);
+    let demo = WorldDefinition::parse(DEMO, "world.toml").unwrap();
+    let map = demo.zone_map();
+    let names: Vec<_> = map.ids().map(|zone| demo.zone_name(zone)).collect();
+    assert_eq!(names, ["north-west", "north-east", "south-west", "south-east"]);
+    assert_eq!(demo.zone_name(map.zone_at([30.0, -30.0])), "north-east");
+}
+
+#[test]
+fn zones_that_are_no_map_are_told_with_their_line() {
+    let west = ("west", [-100.0, -100.0, 0.0, 100.0]);
+    let east = ("east", [0.0, -100.0, 100.0, 100.0]);
+    assert!(WorldDefinition::parse(&with_zones(&[west, east]), "world.toml").is_ok());
+    let cases = [
+        ([west, ("east", [-30.0, -100.0, 100.0, 100.0])], "overlap", 1),
+        ([west, ("east", [0.0, -100.0, 100.0, 70.0])], "3000.00 square", 0),
+        ([west, ("east", [0.0, -100.0, 130.0, 100.0])], "beyond the bounds", 1),
+        ([west, ("east", [0.0, -100.0, 10.0, 100.0])], "24 m or more", 1),
+        (
+            [west, ("east", [0.0, -100.0, f32::NAN, 100.0])],
+            "min must be below max",
+            1,
+        ),
+        ([west, ("west", east.1)], "another zone has this name", 1),
+        ([west, ("far east", east.1)], "letters, digits", 1),
+    ];
+    for (zones, expected, nth) in cases {
+        let text = with_zones(&zones).replace("NaN", "nan");
+        let error = error_of(&text);
+        let line: usize = error.split(':').nth(1).unwrap().parse().unwrap();
+        let header = text.lines().enumerate().filter(|(_, line)| *line == "[[zones]]");
+        let start = header.map(|(line, _)| line + 1).nth(nth).unwrap();
+        assert!(error.contains(expected), "{error} is not about {expected}");
+        assert!(
+            (start..start + 4).contains(&line),
+            "{error} is not in the zone at line {start}"
+        );
+    }
+}
+
+#[test]
+fn scenery_across_a_border_belongs_to_both_zones_and_scenery_in_none_is_refused() {
+    let demo = WorldDefinition::parse(DEMO, "world.toml").unwrap();
+    let map = demo.zone_map();
+    let touched = |name: &str| {
+        let scenery = demo.scenery.iter().find(|scenery| scenery.name == name).unwrap();
+        let touches = |zone: &ZoneId| map.area(*zone).unwrap().distance_to(&scenery.extent()) == 0.0;
+        map.ids().filter(touches).count()
+    };
+    assert_eq!(
+        (touched("ground"), touched("north wall"), touched("low wall")),
+        (4, 2, 1)
+    );
+    let outside = SMALL.replacen("centre = [0.0, -1.0, 0.0]", "centre = [300.0, -1.0, 0.0]", 1);
+    assert!(
+        error_of(&outside).contains("no zone would have it"),
+        "{}",
+        error_of(&outside)
+    );
+}
