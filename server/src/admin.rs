@@ -56,7 +56,7 @@ async fn ready(State(state): State<AdminState>) -> Response {
 
 async fn metrics_text(State(state): State<AdminState>) -> Response {
     for health in state.health.roles() {
-        gauge!(ROLE_READY, "role" => health.role).set(f64::from(u8::from(health.state.is_serving())));
+        gauge!(ROLE_READY, "role" => health.role.into_owned()).set(f64::from(u8::from(health.state.is_serving())));
     }
     ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], state.metrics.render()).into_response()
 }

@@ -30,6 +30,14 @@ pub struct Cli {
     #[arg(long, value_name = "ROLE,...", value_delimiter = ',')]
     pub roles: Option<Vec<Role>>,
 
+    /// Zones to run, by their names in the world file, separated by commas [default: all]
+    #[arg(long, value_name = "ZONE,...", value_delimiter = ',')]
+    pub zones: Option<Vec<String>>,
+
+    /// Let POST /v1/fault/zones/ZONE/stall?ms=N and .../panic on the admin listener do so, for tests and measurements
+    #[arg(long)]
+    pub fault_injection: bool,
+
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -51,7 +59,7 @@ pub struct Cli {
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
 
-    /// Address of the admin listener: /health, /ready, /metrics [default: 127.0.0.1:7610]
+    /// Address of the admin listener: /health, /ready, /metrics, /v1/audit [default: 127.0.0.1:7610]
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
 
@@ -87,6 +95,12 @@ impl Cli {
         set("log", "format", self.log_format.map(|format| json!(format)));
         if let Some(roles) = &self.roles {
             keys.insert("roles".to_owned(), json!(roles));
+        }
+        if let Some(zones) = &self.zones {
+            keys.insert("zones".to_owned(), json!(zones));
+        }
+        if self.fault_injection {
+            keys.insert("fault_injection".to_owned(), json!(true));
         }
         if let Some(file) = &self.ready_file {
             keys.insert("ready_file".to_owned(), json!(file));

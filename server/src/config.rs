@@ -27,6 +27,11 @@ pub struct Config {
     /// Roles to run: a list, or one text with commas.
     #[serde(deserialize_with = "roles_from_list_or_text")]
     pub roles: Vec<Role>,
+    /// Zones to run, by their names: a list, or one text with commas; all of the world's if empty.
+    #[serde(deserialize_with = "list_or_text")]
+    pub zones: Vec<String>,
+    /// Whether the admin listener takes orders to let faults happen. For tests and measurements.
+    pub fault_injection: bool,
     /// Where to write every bound address once all roles are ready.
     pub ready_file: Option<PathBuf>,
     /// The world.
@@ -159,6 +164,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             roles: Role::built_in(),
+            zones: Vec::new(),
+            fault_injection: false,
             ready_file: None,
             world: WorldConfig::default(),
             log: LogConfig::default(),
@@ -271,20 +278,24 @@ fn config_error(error: &figment::Error) -> anyhow::Error {
 }
 
 fn roles_from_list_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Role>, D::Error> {
+    let names = list_or_text(deserializer)?;
+    names
+        .iter()
+        .map(|name| name.parse().map_err(serde::de::Error::custom))
+        .collect()
+}
+
+fn list_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum ListOrText {
         List(Vec<String>),
         Text(String),
     }
-    let names = match ListOrText::deserialize(deserializer)? {
-        ListOrText::List(names) => names,
-        ListOrText::Text(text) => text.split(',').map(str::to_owned).collect(),
-    };
-    names
-        .iter()
-        .map(|name| name.trim().parse().map_err(serde::de::Error::custom))
-        .collect()
+    Ok(match ListOrText::deserialize(deserializer)? {
+        ListOrText::List(names) => names.iter().map(|name| name.trim().to_owned()).collect(),
+        ListOrText::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 //! one needs of another it is given here.
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod config;
+pub mod faults;
 pub mod listen;
 mod metric_definitions;
 pub mod node;

@@ -1,6 +1,9 @@
 //! A process from its configuration to its end: create (bind everything), start (spawn everything), wait, stop in order.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, bail};
 use axum::Router;
@@ -11,7 +14,9 @@ use tokio::net::TcpListener;
 
 use crate::{
     admin::{self, AdminState},
+    audit::{self, AuditHub},
     config::Config,
+    faults::{self, Faults},
     listen,
     ready_file::{BoundAddresses, ReadyFile},
     role::Role,
@@ -71,6 +76,8 @@ struct Node {
     http: Option<(TcpListener, Router)>,
     roles: Vec<(Role, Box<dyn CreatedRole>)>,
     bound: BoundAddresses,
+    audit: Arc<AuditHub>,
+    faults: Arc<Faults>,
 }
 
 impl Node {
@@ -85,6 +92,7 @@ impl Node {
         let health = Health::new();
         // A gateway elsewhere needs the configured key, and `Config` made sure that there is one.
         let netcode_key = config.netcode.private_key.clone().unwrap_or_else(SecretKey::generate);
+        let (audit, faults) = (Arc::new(AuditHub::default()), Arc::new(Faults::default()));
         let mut context = CreateContext {
             config: &config,
             world: &world,
@@ -92,8 +100,10 @@ impl Node {
             health: &health,
             http_routes: Router::new(),
             clock: world_clock(world.tick_rate)?,
-            #[cfg(any(feature = "zone", feature = "gateway"))]
-            local: roles::LocalFabric::default(),
+            audit: Arc::clone(&audit),
+            faults: Arc::clone(&faults),
+            #[cfg(all(feature = "zone", feature = "gateway"))]
+            local: None,
             bound: BoundAddresses {
                 http: http.as_ref().map(TcpListener::local_addr).transpose()?,
                 admin: Some(admin.local_addr()?),
@@ -115,6 +125,8 @@ impl Node {
             http,
             roles,
             bound,
+            audit,
+            faults,
         })
     }
 
@@ -127,12 +139,20 @@ impl Node {
             admin,
             http,
             roles,
+            config,
+            audit,
+            faults,
             ..
         } = self;
-        let routes = admin::router(AdminState {
+        let state = AdminState {
             health,
             metrics: metrics.clone(),
-        });
+        };
+        let mut routes = admin::router(state).merge(audit::router(audit));
+        if config.fault_injection {
+            tracing::warn!("faults can be injected through the admin listener");
+            routes = routes.merge(faults::router(faults));
+        }
         ledger.spawn("admin listener", |stop| listen::serve(admin, routes, stop))?;
         ledger.spawn("metrics upkeep", |stop| async move {
             metrics.run_upkeep(stop.cancelled()).await;

@@ -2,20 +2,22 @@
 
 #[cfg(feature = "auth")]
 mod auth;
-#[cfg(feature = "gateway")]
+#[cfg(all(feature = "zone", feature = "gateway"))]
 mod gateway;
-#[cfg(any(feature = "zone", feature = "gateway"))]
+#[cfg(all(feature = "zone", feature = "gateway"))]
 mod local;
-#[cfg(feature = "zone")]
+#[cfg(all(feature = "zone", feature = "gateway"))]
 mod zone;
+
+use std::sync::Arc;
 
 use axum::Router;
 use meridian_ids::TickClock;
-use meridian_runtime::{Health, HealthHandle, SecretKey, TaskLedger};
+use meridian_runtime::{Health, SecretKey, TaskLedger};
 
-use crate::{config::Config, ready_file::BoundAddresses, role::Role, world::World};
+use crate::{audit::AuditHub, config::Config, faults::Faults, ready_file::BoundAddresses, role::Role, world::World};
 
-#[cfg(any(feature = "zone", feature = "gateway"))]
+#[cfg(all(feature = "zone", feature = "gateway"))]
 pub use local::LocalFabric;
 
 /// What a role is created from, and where it leaves what others need. Roles are created in the order of [`Role`].
@@ -34,9 +36,24 @@ pub struct CreateContext<'a> {
     pub bound: BoundAddresses,
     /// When the world's ticks are due, for every role of this process.
     pub clock: TickClock,
-    /// What the zone and the gateway of one process share.
-    #[cfg(any(feature = "zone", feature = "gateway"))]
-    pub local: LocalFabric,
+    /// Where zones tell what they simulate.
+    pub audit: Arc<AuditHub>,
+    /// Where zones look for faults to let happen.
+    pub faults: Arc<Faults>,
+    /// What the zones and the gateway of one process share, once a role asked for it.
+    #[cfg(all(feature = "zone", feature = "gateway"))]
+    pub local: Option<LocalFabric>,
+}
+
+#[cfg(all(feature = "zone", feature = "gateway"))]
+impl CreateContext<'_> {
+    /// What the zones and the gateway of this process share.
+    fn local(&mut self) -> anyhow::Result<&mut LocalFabric> {
+        match &mut self.local {
+            Some(local) => Ok(local),
+            none => Ok(none.insert(LocalFabric::new(self.config, self.world, &self.clock)?)),
+        }
+    }
 }
 
 /// A role that holds its ports and does nothing yet.
@@ -53,26 +70,25 @@ pub trait CreatedRole: Send {
 /// # Errors
 /// Its port is taken, its configuration is wrong, or this binary does not have it.
 pub fn create(role: Role, context: &mut CreateContext<'_>) -> anyhow::Result<Box<dyn CreatedRole>> {
-    let health = context.health.register(role.name());
-    create_with_health(role, context, health)
-}
-
-#[cfg_attr(
-    not(any(feature = "zone", feature = "gateway", feature = "auth")),
-    expect(unused_variables, reason = "a binary without a role has nothing to create")
-)]
-fn create_with_health(
-    role: Role,
-    context: &mut CreateContext<'_>,
-    health: HealthHandle,
-) -> anyhow::Result<Box<dyn CreatedRole>> {
+    #[cfg_attr(
+        not(any(feature = "zone", feature = "gateway", feature = "auth")),
+        expect(unused_variables, reason = "a binary without a role has nothing to create")
+    )]
+    let health = context.health;
     match role {
-        #[cfg(feature = "zone")]
+        // Each zone has a health of its own.
+        #[cfg(all(feature = "zone", feature = "gateway"))]
         Role::Zone => Ok(Box::new(zone::ZoneRole::create(context, health)?)),
-        #[cfg(feature = "gateway")]
-        Role::Gateway => Ok(Box::new(gateway::GatewayRole::create(context, health)?)),
+        #[cfg(all(feature = "zone", feature = "gateway"))]
+        Role::Gateway => {
+            let health = health.register(role.name());
+            Ok(Box::new(gateway::GatewayRole::create(context, health)?))
+        }
         #[cfg(feature = "auth")]
-        Role::Auth => Ok(Box::new(auth::AuthRole::create(context, health)?)),
+        Role::Auth => {
+            let health = health.register(role.name());
+            Ok(Box::new(auth::AuthRole::create(context, health)?))
+        }
         #[cfg(not(all(feature = "zone", feature = "gateway", feature = "auth")))]
         other => anyhow::bail!("this binary was built without the role {other}"),
     }

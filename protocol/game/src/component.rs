@@ -32,6 +32,8 @@ pub enum Audience {
     Owner,
     /// Every client that sees the entity, but for its owner (who predicts it).
     Others,
+    /// No client: zones alone know it.
+    Nobody,
 }
 
 /// What a component's registration says.
@@ -61,6 +63,14 @@ impl ComponentSpec {
     /// Changes who receives it.
     pub const fn audience(self, audience: Audience) -> Self {
         Self { audience, ..self }
+    }
+
+    /// Travels with its entity, but is no part of the durable record: nobody misses it after a crash.
+    pub const fn volatile(self) -> Self {
+        Self {
+            checkpointed: false,
+            ..self
+        }
     }
 
     /// Derived each tick: neither handed off nor checkpointed.
@@ -137,6 +147,12 @@ impl<'a> WireReader<'a> {
     pub fn u64(&mut self) -> Result<u64, WireError> {
         self.array().map(u64::from_le_bytes)
     }
+
+    /// The next four bytes as a finite number, little-endian.
+    pub fn f32(&mut self) -> Result<f32, WireError> {
+        let value = self.array().map(f32::from_le_bytes)?;
+        value.is_finite().then_some(value).ok_or(WireError::Invalid("number"))
+    }
 }
 
 /// A component that crosses the wire. Encoding is where it is quantised.
@@ -162,14 +178,16 @@ struct Registered {
 /// Which components of an entity to encode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// All of them: an entity that somebody sees for the first time.
+    /// All that a client may see: an entity that a gateway sees for the first time.
     All,
-    /// Those that changed after the first tick and up to the second.
+    /// Those of them that changed after the first tick and up to the second.
     ChangedSince(ChangeTick, ChangeTick),
     /// Those that travel with an entity that changes its zone.
     HandedOff,
     /// Those of the durable record.
     Checkpointed,
+    /// What a neighbouring zone needs to know of an entity near the border: all but what only its owner receives.
+    Ghost,
 }
 
 /// Every registered component, in the order of registration.
@@ -191,11 +209,15 @@ impl WorldComponents {
     pub fn encode(&self, entity: EntityRef<'_>, selection: Selection, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         for (id, registered) in self.registered.iter().enumerate() {
+            let spec = &registered.spec;
             let selected = match selection {
-                Selection::All => true,
-                Selection::ChangedSince(last, this) => (registered.changed)(entity, last, this),
-                Selection::HandedOff => registered.spec.handed_off,
-                Selection::Checkpointed => registered.spec.checkpointed,
+                Selection::All => spec.audience != Audience::Nobody,
+                Selection::ChangedSince(last, this) => {
+                    spec.audience != Audience::Nobody && (registered.changed)(entity, last, this)
+                }
+                Selection::HandedOff => spec.handed_off,
+                Selection::Checkpointed => spec.checkpointed,
+                Selection::Ghost => spec.audience != Audience::Owner,
             };
             if !selected {
                 continue;
@@ -303,12 +325,12 @@ impl AppWorldExt for App {
             encode: encode::<C>,
             apply: apply::<C>,
             set_owner: match spec.audience {
-                Audience::Everyone => |_, _| (),
+                Audience::Everyone | Audience::Nobody => |_, _| (),
                 Audience::Owner => set_owner_only::<C>,
                 Audience::Others => set_not_owner::<C>,
             },
         });
-        if self.world().contains_resource::<ReplicationRegistry>() {
+        if spec.audience != Audience::Nobody && self.world().contains_resource::<ReplicationRegistry>() {
             self.component::<C>();
             self.replicate_with(RuleFns::new(serialize_wire::<C>, deserialize_wire::<C>));
             let server = self.world().contains_resource::<FilterRegistry>();

@@ -58,6 +58,18 @@ pub enum BodyKind {
 #[derive(Component, Clone, Debug, Default, PartialEq, Eq)]
 pub struct DisplayName(pub String);
 
+/// The entities that this one is tied to, by links that keep their distance. What is tied together changes its zone together.
+#[derive(Component, Clone, Debug, Default, PartialEq)]
+pub struct Tied {
+    /// Ids of the others, at most [`TIES_MAX`]; each of them names this one.
+    pub to: Vec<WorldEntityId>,
+    /// Length of the links from centre to centre, in metres.
+    pub length_m: f32,
+}
+
+/// Entities that one may be tied to.
+pub const TIES_MAX: usize = 8;
+
 /// Sequence number of the last stamped action that the zone applied to the entity; who sees it change measures latency.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeEcho {
@@ -181,6 +193,28 @@ impl WireComponent for DisplayName {
         let bytes = reader.slice(length)?;
         let name = std::str::from_utf8(bytes).map_err(|_| WireError::Invalid("display name encoding"))?;
         Ok(Self(name.to_owned()))
+    }
+}
+
+impl WireComponent for Tied {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self.length_m.to_le_bytes());
+        out.push(self.to.len().min(TIES_MAX) as u8);
+        let ids = self.to.iter().take(TIES_MAX);
+        ids.for_each(|id| out.extend(id.0.to_le_bytes()));
+    }
+
+    fn decode(reader: &mut WireReader<'_>) -> Result<Self, WireError> {
+        let length_m = reader.f32()?;
+        let count = usize::from(reader.u8()?);
+        if count > TIES_MAX {
+            return Err(WireError::Invalid("number of ties"));
+        }
+        let to = (0..count).map(|_| reader.u64().map(WorldEntityId));
+        Ok(Self {
+            to: to.collect::<Result<_, _>>()?,
+            length_m,
+        })
     }
 }
 

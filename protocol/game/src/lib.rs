@@ -26,9 +26,12 @@ pub use component::{
     AppWorldExt, Audience, ComponentSpec, NotOwner, OwnerOnly, WireComponent, WireError, WireReader, WorldComponentId,
     WorldComponents,
 };
-pub use components::{Body, BodyKind, DisplayName, Identity, Orientation, OwnerState, Pose, ProbeEcho};
+pub use components::{Body, BodyKind, DisplayName, Identity, Orientation, OwnerState, Pose, ProbeEcho, Tied};
 pub use input::{Move, Sanitised};
 pub use protocol::{ActionChannel, ProbeReport, ProtocolPlugin, ProtocolSide, TimingChannel, Welcome, WelcomeChannel};
 pub use scenery::{Scenery, SurroundingCrate};
-pub use simulation::{CurrentTick, EntityIds, PlayerInput, SimulationSystems, SpawnPlayer, WorldEvent};
+pub use simulation::{
+    CurrentTick, EntityHooks, EntityIds, Ghost, GhostPushed, PlayerInput, SimulationSystems, SpawnPlayer, WorldEvent,
+    ZoneScope,
+};
 pub use world::{WorldDefinition, WorldError, ZoneArea};

@@ -6,7 +6,8 @@ use bevy::ecs::message::Message;
 use bevy::ecs::resource::Resource;
 use bevy::ecs::schedule::SystemSet;
 use bevy::ecs::world::World;
-use meridian_ids::{EntityIdMint, PlayerId, Tick, WorldEntityId};
+use bevy::math::Vec3;
+use meridian_ids::{EntityIdMint, PlayerId, Tick, WorldEntityId, ZoneId, ZoneMap};
 
 use crate::input::Move;
 
@@ -30,6 +31,69 @@ pub struct EntityIds(pub EntityIdMint);
 /// How the game makes an entity for a player that joins. The game's plugin inserts it.
 #[derive(Resource, Clone, Copy)]
 pub struct SpawnPlayer(pub fn(&mut World, WorldEntityId, PlayerId, &str) -> Entity);
+
+/// What the game does with entities that come and go between zones. The game's plugin inserts it.
+#[derive(Resource, Clone, Copy)]
+pub struct EntityHooks {
+    /// Makes what stands in the zone when the world begins, with ids of [`EntityIds`]: the same entities in the same order each
+    /// time it is called.
+    pub populate: fn(&mut World),
+    /// Completes an entity of the zone that was made from its record: adds what is not part of it.
+    pub embody: fn(&mut World, Entity),
+    /// Completes a [`Ghost`] that was made from what its owner tells of it.
+    pub embody_ghost: fn(&mut World, Entity),
+    /// Simulates an entity for one tick that passed while it changed zones; a player's [`PlayerInput`] is that of the tick.
+    pub catch_up: fn(&mut World, Entity),
+    /// Gives an entity of the zone an impulse that a neighbour's entity gave its ghost there.
+    pub push: fn(&mut World, Entity, Vec3),
+}
+
+/// An entity that a neighbouring zone owns, near the border: seen and touched here, and never changed here.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ghost {
+    /// Its owner.
+    pub zone: ZoneId,
+}
+
+/// A ghost was pushed: its owner is to be told.
+#[derive(Message, Clone, Copy, Debug, PartialEq)]
+pub struct GhostPushed {
+    /// Whose ghost.
+    pub ghost: WorldEntityId,
+    /// Its owner.
+    pub zone: ZoneId,
+    /// In kilogram metres per second.
+    pub impulse: Vec3,
+}
+
+/// How far an entity that its neighbour does not take may stand beyond the border, in metres.
+pub const WALL_BEYOND_M: f32 = 4.0;
+
+/// The part of the world that this zone simulates.
+#[derive(Resource, Clone, Debug)]
+pub struct ZoneScope {
+    /// The zone.
+    pub zone: ZoneId,
+    /// All zones.
+    pub map: ZoneMap,
+}
+
+impl ZoneScope {
+    /// Whether a place belongs to the zone.
+    pub fn is_mine(&self, place: Vec3) -> bool {
+        self.map.zone_at([place.x, place.z]) == self.zone
+    }
+
+    /// Where an entity that has come too far into a neighbour's place must stand instead: its neighbour does not take it.
+    pub fn held_at_wall(&self, place: Vec3) -> Option<Vec3> {
+        let (point, area) = ([place.x, place.z], self.map.area(self.zone)?);
+        if area.distance(point) <= WALL_BEYOND_M || self.is_mine(place) {
+            return None;
+        }
+        let [x, z] = area.grown(WALL_BEYOND_M).nearest(point);
+        Some(Vec3::new(x, place.y, z))
+    }
+}
 
 /// The input of a player for the tick that is about to be simulated; the zone writes it.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]

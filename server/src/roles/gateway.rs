@@ -2,9 +2,8 @@
 
 use std::{net::UdpSocket, sync::Arc, thread, time::Instant};
 
-use anyhow::{Context, anyhow};
-use meridian_fabric::GatewayEnd;
-use meridian_gateway::{Gateway, GatewayConfig, InterestConfig, RECEIVE_EVERY_MIN};
+use anyhow::Context;
+use meridian_gateway::{Gateway, GatewayConfig, InterestConfig, RECEIVE_EVERY_MIN, ZoneLink};
 use meridian_link::{ThreadedUdp, Wake, bind_udp, raise_thread_priority};
 use meridian_runtime::{HealthHandle, Shutdown, TaskLedger};
 
@@ -16,7 +15,7 @@ use crate::{
 pub(super) struct GatewayRole {
     config: GatewayConfig,
     socket: UdpSocket,
-    end: Box<dyn GatewayEnd>,
+    links: Vec<ZoneLink>,
     wake: Arc<Wake>,
     health: HealthHandle,
 }
@@ -24,7 +23,9 @@ pub(super) struct GatewayRole {
 impl GatewayRole {
     /// Binds the UDP socket; nothing is received yet.
     pub(super) fn create(context: &mut CreateContext<'_>, health: HealthHandle) -> anyhow::Result<Self> {
-        local::ensure_together(context.config)?;
+        let local = context.local()?;
+        let (world, links) = (Arc::clone(&local.world), std::mem::take(&mut local.links));
+        let wake = Arc::clone(&local.wake);
         let section = &context.config.gateway;
         let socket = bind_udp(section.listen).map_err(|error| ListenError {
             purpose: "gateway",
@@ -33,6 +34,7 @@ impl GatewayRole {
         })?;
         context.bound.gateway = Some(socket.local_addr()?);
         let config = GatewayConfig {
+            world,
             clock: context.clock,
             game: local::game(),
             private_key: *context.netcode_key.expose(),
@@ -40,16 +42,10 @@ impl GatewayRole {
             clients_max: section.clients_max,
             interest: InterestConfig::default(),
         };
-        let end = context
-            .local
-            .gateway
-            .take()
-            .ok_or_else(|| anyhow!("the gateway's end was taken already"))?;
-        let wake = Arc::clone(&context.local.wake);
         Ok(Self {
             config,
             socket,
-            end,
+            links,
             wake,
             health,
         })
@@ -61,7 +57,7 @@ impl CreatedRole for GatewayRole {
         let Self {
             config,
             socket,
-            end,
+            links,
             wake,
             health,
         } = *self;
@@ -77,7 +73,7 @@ impl CreatedRole for GatewayRole {
                     tracing::debug!("the gateway's threads run before others");
                 }
                 let clock = config.clock;
-                let gateway = Gateway::new(config, clock.tick_at(Instant::now()), Box::new(io), vec![end]);
+                let gateway = Gateway::new(config, clock.tick_at(Instant::now()), Box::new(io), links);
                 let mut ticked = false;
                 meridian_gateway::run(
                     gateway,

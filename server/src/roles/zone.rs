@@ -1,79 +1,171 @@
-//! The role `zone`: the simulation, on a thread of its own.
+//! The role `zone`: each zone's simulation, on a thread of its own, started anew from its records when it panics.
 
-use std::{sync::Arc, thread, time::Instant};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
+use meridian_bus::InProcess;
 use meridian_fabric::ZoneEnd;
-use meridian_ids::{LeaseEpoch, TickClock, ZoneId};
 use meridian_link::raise_thread_priority;
-use meridian_runtime::{HealthHandle, Shutdown, TaskLedger};
-use meridian_zone::{Load, Zone, ZoneConfig};
+use meridian_runtime::{Health, HealthHandle, Shutdown, TaskLedger, panic_text};
+use meridian_zone::{AuditSink, Load, Peer, RunEnd, Zone, ZoneConfig, ZoneLinks};
 
-use crate::roles::{CreateContext, CreatedRole, local};
-
-pub(super) struct ZoneRole {
-    config: ZoneConfig,
-    end: Box<dyn ZoneEnd>,
-    health: HealthHandle,
-}
+use crate::{
+    faults::ZoneFaults,
+    metric_definitions::ZONE_RESTARTS,
+    roles::{CreateContext, CreatedRole, local::game},
+};
 
 /// What health says of a zone that does not keep up.
 const OVERLOADED: &str = "more than half of the last second's ticks took longer than a tick";
+/// A zone that panics again within this time waits longer before each new start.
+const QUIET_TIME: Duration = Duration::from_secs(10);
+/// The wait before the second start in a row; it doubles from there.
+const RESTART_AFTER_MIN: Duration = Duration::from_millis(250);
+/// The longest wait before a start.
+const RESTART_AFTER_MAX: Duration = Duration::from_secs(8);
+/// How often a waiting zone looks whether it is to stop.
+const STOP_EVERY: Duration = Duration::from_millis(50);
 
-impl ZoneRole {
-    /// Reads and checks the world; nothing ticks yet.
-    pub(super) fn create(context: &mut CreateContext<'_>, health: HealthHandle) -> anyhow::Result<Self> {
-        local::ensure_together(context.config)?;
-        let config = ZoneConfig {
-            zone: ZoneId(0),
-            lease: lease_of_this_start(&context.clock),
-            world: Arc::new(local::definition(context.world)?),
-            clock: context.clock,
-            game: local::game(),
-        };
-        let end = context
-            .local
-            .zone
-            .take()
-            .ok_or_else(|| anyhow!("the zone's end was taken already"))?;
-        Ok(Self { config, end, health })
-    }
+pub(super) struct ZoneRole {
+    zones: Vec<ZoneStart>,
 }
 
-/// The tick of the start: it rises with each start of the process, as a lease epoch must.
-fn lease_of_this_start(clock: &TickClock) -> LeaseEpoch {
-    LeaseEpoch(clock.tick_at(Instant::now()).0)
+/// What every instance of a zone is made from.
+struct ZoneStart {
+    name: String,
+    config: ZoneConfig,
+    gateway: Arc<dyn ZoneEnd>,
+    peers: Vec<Peer>,
+    bus: InProcess,
+    health: HealthHandle,
+    faults: Arc<ZoneFaults>,
+}
+
+impl ZoneRole {
+    /// Connects the zones; nothing ticks yet.
+    pub(super) fn create(context: &mut CreateContext<'_>, health: &Health) -> anyhow::Result<Self> {
+        let (clock, audit) = (context.clock, Arc::clone(&context.audit) as Arc<dyn AuditSink>);
+        let faults = Arc::clone(&context.faults);
+        let local = context.local()?;
+        let zones = std::mem::take(&mut local.zones);
+        let starts = zones.into_iter().map(|zone| {
+            let name = local.world.zone_name(zone.zone).to_owned();
+            ZoneStart {
+                health: health.register(format!("zone {name}")),
+                config: ZoneConfig {
+                    zone: zone.zone,
+                    before: local.before,
+                    world: Arc::clone(&local.world),
+                    clock,
+                    game: game(),
+                    audit: Some(Arc::clone(&audit)),
+                },
+                gateway: zone.gateway,
+                peers: zone.peers,
+                bus: local.bus.clone(),
+                faults: faults.add_zone(zone.zone, &name),
+                name,
+            }
+        });
+        Ok(Self {
+            zones: starts.collect(),
+        })
+    }
 }
 
 impl CreatedRole for ZoneRole {
     fn start(self: Box<Self>, ledger: &TaskLedger) -> anyhow::Result<()> {
-        let Self { config, end, health } = *self;
-        let stop = Shutdown::new();
-        let stopping = stop.clone();
-        let thread = thread::Builder::new()
-            .name("zone".to_owned())
-            .spawn(move || {
-                if raise_thread_priority() {
-                    tracing::debug!("the zone's thread runs before others");
-                }
-                let (clock, label) = (config.clock, config.zone.to_string());
-                let first = clock.tick_at(Instant::now()).next();
-                let zone = Zone::new(config, first, vec![end]);
-                let mut load = Load::new(clock.rate());
-                meridian_zone::run(
-                    zone,
-                    clock,
-                    &label,
-                    || stopping.is_cancelled(),
-                    |took| match load.ticked(took) {
-                        Some(false) => health.ready(),
-                        Some(true) => health.degraded(OVERLOADED),
-                        None => {}
-                    },
-                );
-            })
-            .context("cannot start the zone's thread")?;
-        ledger.register_thread("zone", thread, stop)?;
+        for zone in self.zones {
+            let name = format!("zone {}", zone.name);
+            let stop = Shutdown::new();
+            let stopping = stop.clone();
+            let thread = thread::Builder::new()
+                .name(name.clone())
+                .spawn(move || zone.keep_running(&stopping))
+                .with_context(|| format!("cannot start the thread of {name}"))?;
+            ledger.register_thread(name, thread, stop)?;
+        }
         Ok(())
     }
+}
+
+impl ZoneStart {
+    /// Runs one instance after the other until it is told to stop. Entities of one that panicked wait in their records.
+    fn keep_running(&self, stopping: &Shutdown) -> anyhow::Result<()> {
+        if raise_thread_priority() {
+            tracing::debug!(zone = self.name, "the zone's thread runs before others");
+        }
+        let restarts = metrics::counter!(ZONE_RESTARTS, "zone" => self.name.clone());
+        restarts.increment(0);
+        let mut wait = Duration::ZERO;
+        loop {
+            let started = Instant::now();
+            // What a panic leaves behind is dropped: the next instance shares queues and records with it, which no panic leaves halfway.
+            let panic = match catch_unwind(AssertUnwindSafe(|| self.run_instance(stopping))) {
+                Ok(RunEnd::Stopped) => return Ok(()),
+                Ok(RunEnd::Fenced) => anyhow::bail!("another instance has the zone {}", self.name),
+                Err(panic) => panic_text(panic.as_ref()),
+            };
+            restarts.increment(1);
+            wait = if started.elapsed() > QUIET_TIME {
+                Duration::ZERO
+            } else {
+                (wait * 2).clamp(RESTART_AFTER_MIN, RESTART_AFTER_MAX)
+            };
+            tracing::error!(
+                zone = self.name,
+                panic,
+                ?wait,
+                "zone panicked; it starts again from its records"
+            );
+            self.health.degraded(format!("starting again after a panic: {panic}"));
+            if !wait_unless_stopped(wait, stopping) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn run_instance(&self, stopping: &Shutdown) -> RunEnd {
+        let clock = self.config.clock;
+        let links = ZoneLinks {
+            gateways: vec![Arc::clone(&self.gateway)],
+            peers: self.peers.clone(),
+            bus: self.bus.connect(self.config.zone),
+        };
+        let first = clock.tick_at(Instant::now()).next();
+        let zone = Zone::new(self.config.clone(), first, links);
+        let mut load = Load::new(clock.rate());
+        meridian_zone::run(
+            zone,
+            clock,
+            &self.name,
+            || stopping.is_cancelled(),
+            |took| {
+                match load.ticked(took) {
+                    Some(false) => self.health.ready(),
+                    Some(true) => self.health.degraded(OVERLOADED),
+                    None => {}
+                }
+                self.faults.happen();
+            },
+        )
+    }
+}
+
+/// Whether the wait was over before the stop.
+fn wait_unless_stopped(wait: Duration, stopping: &Shutdown) -> bool {
+    let until = Instant::now() + wait;
+    while !stopping.is_cancelled() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        thread::sleep(left.min(STOP_EVERY));
+    }
+    false
 }

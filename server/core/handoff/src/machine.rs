@@ -140,6 +140,11 @@ impl Handoff {
         }
     }
 
+    /// Whether it is for this entity to say where it and all that is joined to it belong: the eldest of them does.
+    pub fn leads(&self, entity: WorldEntityId) -> bool {
+        !self.joints.contains_key(&entity) || self.group(entity).first() == Some(&entity)
+    }
+
     /// Whether the zone owns an entity, and simulates it.
     pub fn standing(&self, entity: WorldEntityId) -> Option<Standing> {
         self.entities.get(&entity).map(|owned| owned.standing)

@@ -2,26 +2,29 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use meridian_handoff::script::{Command, Done, Transfer, TransferId};
-use meridian_ids::ZoneId;
+use meridian_ids::{LeaseEpoch, ZoneId};
 
 use crate::{Bus, Heard, Model, Ticket};
 
 /// The durable side of a world that lives in one process. Records live as long as it: a zone that dies finds them again, a
 /// process that dies does not.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct InProcess {
     model: Arc<Mutex<Model>>,
-    origin: Instant,
+    now: NowFn,
 }
 
-/// A world without entities.
-pub fn in_process() -> InProcess {
+/// The time since any origin.
+pub type NowFn = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// A world without entities, whose zones' leases are counted from `before` on and end by the clock `now`.
+pub fn in_process(before: LeaseEpoch, now: NowFn) -> InProcess {
     InProcess {
-        model: Arc::new(Mutex::new(Model::default())),
-        origin: Instant::now(),
+        model: Arc::new(Mutex::new(Model::new(before))),
+        now,
     }
 }
 
@@ -45,7 +48,7 @@ impl InProcess {
     fn with<T>(&self, work: impl FnOnce(&mut Model, Duration) -> T) -> T {
         // A zone that panicked in here has changed nothing by halves: a command checks first, then writes.
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut model, self.origin.elapsed())
+        work(&mut model, (self.now)())
     }
 }
 

@@ -7,7 +7,7 @@
 mod in_process;
 mod model;
 
-pub use in_process::{InProcess, in_process};
+pub use in_process::{InProcess, NowFn, in_process};
 pub use model::{INBOX_MAX, Model};
 
 use meridian_handoff::script::{Command, Done, Refusal, Transfer};

@@ -49,9 +49,19 @@ pub struct Model {
     zones: HashMap<ZoneId, Zone>,
     owners: HashMap<WorldEntityId, Owner>,
     players: HashMap<PlayerId, WorldEntityId>,
+    /// The lease epoch before that of each zone's first instance.
+    before: LeaseEpoch,
 }
 
 impl Model {
+    /// A world without entities, in which each zone's first instance gets the lease epoch after `before`.
+    pub fn new(before: LeaseEpoch) -> Self {
+        Self {
+            before,
+            ..Self::default()
+        }
+    }
+
     /// Does a command, or nothing at all.
     ///
     /// # Errors
@@ -89,8 +99,16 @@ impl Model {
         in_zones.chain(in_inboxes).collect()
     }
 
+    fn zone(&mut self, zone: ZoneId) -> &mut Zone {
+        let fence = self.before;
+        self.zones.entry(zone).or_insert_with(|| Zone {
+            fence,
+            ..Zone::default()
+        })
+    }
+
     fn fenced(&mut self, by: Instance) -> Result<&mut Zone, Refusal> {
-        let zone = self.zones.entry(by.zone).or_default();
+        let zone = self.zone(by.zone);
         if zone.fence == by.lease {
             Ok(zone)
         } else {
@@ -106,7 +124,7 @@ impl Model {
     }
 
     fn claim(&mut self, now: Duration, zone: ZoneId, held: Option<LeaseEpoch>) -> Result<Done, Refusal> {
-        let zone = self.zones.entry(zone).or_default();
+        let zone = self.zone(zone);
         match held {
             Some(held) if held != zone.fence => return Err(Refusal::Fenced),
             Some(_) => {}
@@ -198,7 +216,7 @@ impl Model {
                 return Ok(Done::Kept);
             }
         }
-        let receiver = self.zones.entry(transfer.to).or_default();
+        let receiver = self.zone(transfer.to);
         if receiver.leased_until.is_none_or(|until| now >= until) {
             return Err(Refusal::NoReceiver);
         }

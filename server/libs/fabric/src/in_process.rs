@@ -3,12 +3,17 @@
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::metric_definitions::FABRIC_DROPPED;
-use crate::{FabricError, GatewayEnd, GatewayMessage, WakeFn, ZoneEnd, ZoneMessage};
+use std::sync::Arc;
+
+use crate::{FabricError, GatewayEnd, GatewayMessage, PeerEnd, PeerMessage, WakeFn, ZoneEnd, ZoneMessage};
 
 /// Messages that may wait before droppable ones are refused: 17 ticks of 60 players' inputs, or 17 s of snapshots.
 pub const DROPPABLE_QUEUE_MAX: usize = 1_024;
 /// Messages that may wait before any is refused: as many joins as a gateway may have clients, on top of the droppable.
 pub const RELIABLE_QUEUE_MAX: usize = 8_192;
+
+/// Messages that may wait between two zones: half a second of ticks, and the pushes of a crowd.
+pub const PEER_QUEUE_MAX: usize = 256;
 
 struct End<Out, In> {
     sender: Sender<Out>,
@@ -19,7 +24,7 @@ struct End<Out, In> {
 
 /// A connection between a zone and a gateway of the same process. Each wake function is called after a message was
 /// queued for the end it is named after.
-pub fn in_process(wake_zone: WakeFn, wake_gateway: WakeFn) -> (Box<dyn ZoneEnd>, Box<dyn GatewayEnd>) {
+pub fn in_process(wake_zone: WakeFn, wake_gateway: WakeFn) -> (Arc<dyn ZoneEnd>, Box<dyn GatewayEnd>) {
     let (to_zone, from_gateway) = bounded(RELIABLE_QUEUE_MAX);
     let (to_gateway, from_zone) = bounded(RELIABLE_QUEUE_MAX);
     let zone = End {
@@ -34,7 +39,43 @@ pub fn in_process(wake_zone: WakeFn, wake_gateway: WakeFn) -> (Box<dyn ZoneEnd>,
         wake: wake_zone,
         direction: "gateway_to_zone",
     };
-    (Box::new(zone), Box::new(gateway))
+    (Arc::new(zone), Box::new(gateway))
+}
+
+struct Peer {
+    sender: Sender<PeerMessage>,
+    receiver: Receiver<PeerMessage>,
+}
+
+/// A connection between two zones of the same process. Each reads it in its own ticks: nothing has to be woken.
+pub fn in_process_peers() -> (Arc<dyn PeerEnd>, Arc<dyn PeerEnd>) {
+    let (to_other, from_one) = bounded(PEER_QUEUE_MAX);
+    let (to_one, from_other) = bounded(PEER_QUEUE_MAX);
+    let one = Peer {
+        sender: to_other,
+        receiver: from_other,
+    };
+    let other = Peer {
+        sender: to_one,
+        receiver: from_one,
+    };
+    (Arc::new(one), Arc::new(other))
+}
+
+impl PeerEnd for Peer {
+    fn send(&self, message: PeerMessage) -> Result<(), FabricError> {
+        self.sender.try_send(message).map_err(|error| {
+            metrics::counter!(FABRIC_DROPPED, "direction" => "zone_to_zone", "class" => "droppable").increment(1);
+            match error {
+                TrySendError::Full(_) => FabricError::Full,
+                TrySendError::Disconnected(_) => FabricError::Closed,
+            }
+        })
+    }
+
+    fn try_receive(&self) -> Option<PeerMessage> {
+        self.receiver.try_recv().ok()
+    }
 }
 
 impl<Out, In> End<Out, In> {
@@ -82,7 +123,6 @@ impl GatewayEnd for End<GatewayMessage, ZoneMessage> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Instant;
 
@@ -101,7 +141,7 @@ mod tests {
         })
     }
 
-    fn pair() -> (Box<dyn ZoneEnd>, Box<dyn GatewayEnd>, Arc<AtomicUsize>) {
+    fn pair() -> (Arc<dyn ZoneEnd>, Box<dyn GatewayEnd>, Arc<AtomicUsize>) {
         let wakes = Arc::new(AtomicUsize::new(0));
         let counted = wakes.clone();
         let wake_zone: WakeFn = Arc::new(move || {

@@ -1,15 +1,16 @@
 //! The hot path between zones and gateways: joins, inputs and actions one way, snapshots the other.
 //!
-//! One pair of traits, [`ZoneEnd`] and [`GatewayEnd`], whatever carries the messages. In one process that is a pair of
-//! bounded queues ([`in_process`]). Nothing here blocks: a full queue has a named policy per message class.
+//! One pair of traits, [`ZoneEnd`] and [`GatewayEnd`], whatever carries the messages, and [`PeerEnd`] between neighbouring zones.
+//! In one process that is a pair of bounded queues ([`in_process`], [`in_process_peers`]). Nothing here blocks: a full queue has a named policy per message class.
 
 mod in_process;
 mod message;
 mod metric_definitions;
 
-pub use in_process::{DROPPABLE_QUEUE_MAX, RELIABLE_QUEUE_MAX, in_process};
+pub use in_process::{DROPPABLE_QUEUE_MAX, PEER_QUEUE_MAX, RELIABLE_QUEUE_MAX, in_process, in_process_peers};
 pub use message::{
-    EntitySnapshot, GatewayMessage, INPUTS_PER_BATCH_MAX, InputBatch, ProbeTiming, Snapshot, TimedInput, ZoneMessage,
+    EntitySnapshot, GatewayMessage, Ghosts, INPUTS_PER_BATCH_MAX, InputBatch, PassedAction, PeerMessage, ProbeTiming,
+    Snapshot, TimedInput, ZoneMessage,
 };
 
 use std::sync::Arc;
@@ -42,4 +43,12 @@ pub trait GatewayEnd: Send + Sync {
     fn send(&self, message: GatewayMessage) -> Result<(), FabricError>;
     /// The next message from the zone, if there is one.
     fn try_receive(&self) -> Option<ZoneMessage>;
+}
+
+/// A zone's end of its connection to a neighbouring zone. Everything on it can be lost: the next tick says it anew.
+pub trait PeerEnd: Send + Sync {
+    /// Queues a message for the neighbour.
+    fn send(&self, message: PeerMessage) -> Result<(), FabricError>;
+    /// The next message from the neighbour, if there is one.
+    fn try_receive(&self) -> Option<PeerMessage>;
 }

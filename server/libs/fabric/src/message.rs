@@ -114,10 +114,62 @@ pub struct Snapshot {
 impl Snapshot {
     /// The component bytes of one of its entities.
     pub fn bytes_of(&self, entity: &EntitySnapshot) -> &[u8] {
-        self.bytes
-            .get(entity.range.start as usize..entity.range.end as usize)
-            .unwrap_or_default()
+        bytes_in(&self.bytes, &entity.range)
     }
+}
+
+/// What a zone owns near the border to a neighbour, after a tick: all of it, whole.
+#[derive(Clone, Debug)]
+pub struct Ghosts {
+    /// Which instance of the zone.
+    pub lease: LeaseEpoch,
+    /// The tick that it is the state after.
+    pub tick: Tick,
+    /// The entities; what is no longer among them is out of reach.
+    pub entities: Vec<EntitySnapshot>,
+    /// Their components, as the game's registry encodes them.
+    pub bytes: Vec<u8>,
+}
+
+/// From a zone to its neighbour.
+#[derive(Clone, Debug)]
+pub enum PeerMessage {
+    /// What stands near the border.
+    Ghosts(Arc<Ghosts>),
+    /// An entity of the receiver was pushed where the sender has its ghost.
+    Push {
+        /// The entity.
+        entity: WorldEntityId,
+        /// In kilogram metres per second.
+        impulse: [f32; 3],
+    },
+    /// An action of a player who was handed over in the meantime.
+    Action(PassedAction),
+}
+
+/// An action on its way after its player.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PassedAction {
+    /// The acting entity.
+    pub entity: WorldEntityId,
+    /// Which action.
+    pub kind: u16,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+    /// Zones that it has passed.
+    pub hops: u8,
+}
+
+impl Ghosts {
+    /// The component bytes of one of its entities.
+    pub fn bytes_of(&self, entity: &EntitySnapshot) -> &[u8] {
+        bytes_in(&self.bytes, &entity.range)
+    }
+}
+
+/// A range that does not lie in the bytes is empty: it came over a wire.
+fn bytes_in<'a>(bytes: &'a [u8], range: &std::ops::Range<u32>) -> &'a [u8] {
+    bytes.get(range.start as usize..range.end as usize).unwrap_or_default()
 }
 
 /// From a zone to a gateway.

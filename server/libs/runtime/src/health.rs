@@ -31,7 +31,7 @@ impl HealthState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoleHealth {
     /// The role's name.
-    pub role: &'static str,
+    pub role: Cow<'static, str>,
     /// Its state.
     pub state: HealthState,
     /// Why, or with what; may be empty.
@@ -60,12 +60,13 @@ impl Health {
     }
 
     /// Adds a role, as starting, or finds it again under the same name.
-    pub fn register(&self, role: &'static str) -> HealthHandle {
+    pub fn register(&self, role: impl Into<Cow<'static, str>>) -> HealthHandle {
+        let role = role.into();
         self.roles.send_if_modified(|roles| {
             let is_new = roles.iter().all(|health| health.role != role);
             if is_new {
                 roles.push(RoleHealth {
-                    role,
+                    role: role.clone(),
                     state: HealthState::Starting,
                     detail: Cow::Borrowed(""),
                 });
@@ -116,14 +117,14 @@ fn all_serve(roles: &[RoleHealth]) -> bool {
 #[derive(Clone, Debug)]
 pub struct HealthHandle {
     health: Health,
-    role: &'static str,
+    role: Cow<'static, str>,
 }
 
 impl HealthHandle {
     /// The role this handle speaks for.
     #[must_use]
-    pub fn role(&self) -> &'static str {
-        self.role
+    pub fn role(&self) -> &str {
+        &self.role
     }
 
     /// The role is starting; the detail says at what it is.
@@ -160,8 +161,8 @@ impl HealthHandle {
             true
         });
         match changed_from {
-            Some(from) if from == state => tracing::debug!(role = self.role, ?state, %detail, "health detail"),
-            Some(from) => tracing::info!(role = self.role, ?from, ?state, %detail, "health"),
+            Some(from) if from == state => tracing::debug!(role = %self.role, ?state, %detail, "health detail"),
+            Some(from) => tracing::info!(role = %self.role, ?from, ?state, %detail, "health"),
             None => {}
         }
     }
@@ -194,7 +195,7 @@ mod tests {
         assert_eq!(
             health.roles(),
             [RoleHealth {
-                role: "zone",
+                role: Cow::Borrowed("zone"),
                 state: HealthState::Ready,
                 detail: Cow::Borrowed("")
             }]

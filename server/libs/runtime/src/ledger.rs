@@ -347,7 +347,9 @@ pub enum SpawnError {
     },
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+/// What a panic said, or that it said nothing.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

@@ -13,6 +13,6 @@ mod secret;
 mod shutdown;
 
 pub use health::{Health, HealthHandle, HealthState, RoleHealth};
-pub use ledger::{ShutdownReport, SpawnError, StopCause, TaskEnd, TaskLedger, TaskOutcome, TaskResult};
+pub use ledger::{ShutdownReport, SpawnError, StopCause, TaskEnd, TaskLedger, TaskOutcome, TaskResult, panic_text};
 pub use secret::{ParseSecretKeyError, SECRET_KEY_BYTES, SecretKey};
 pub use shutdown::Shutdown;

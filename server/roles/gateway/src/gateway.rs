@@ -11,9 +11,9 @@ use bevy::prelude::MinimalPlugins;
 use bevy::time::{Fixed, Time, TimeUpdateStrategy, Virtual};
 use lightyear::prelude::server::{NetcodeConfig, NetcodeServer, Start};
 use lightyear::prelude::{Linked, LocalAddr};
-use meridian_fabric::{GatewayEnd, GatewayMessage, Snapshot, ZoneMessage};
-use meridian_game::{ProtocolPlugin, ProtocolSide};
-use meridian_ids::{Tick, TickClock};
+use meridian_fabric::{GatewayEnd, GatewayMessage, InputBatch, Snapshot, ZoneMessage};
+use meridian_game::{ProtocolPlugin, ProtocolSide, WorldDefinition};
+use meridian_ids::{PlayerId, Tick, TickClock, ZoneId, ZoneMap};
 use meridian_link::{LinkCounters, LinkEndpoint, LinkPlugin, PacketIo};
 use meridian_session::NETCODE_PROTOCOL_ID;
 
@@ -25,10 +25,16 @@ pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
 
 /// Messages of one zone handled in a row; the rest waits for the next pass.
 const MESSAGES_PER_PASS_MAX: usize = 4_096;
+/// Ticks by which a zone may be behind the others before they are replicated without waiting for it.
+const LAG_TICKS_MAX: i64 = 2;
+/// How near to another zone a player must stand for that zone to get its inputs too, in metres: half a second's walk and more.
+const INPUT_REACH_M: f32 = 6.0;
 
 /// What a gateway is made from.
 #[derive(Clone)]
 pub struct GatewayConfig {
+    /// The world.
+    pub world: Arc<WorldDefinition>,
     /// When the world's ticks are due.
     pub clock: TickClock,
     /// The game that is played.
@@ -46,7 +52,10 @@ pub struct GatewayConfig {
 /// The zones, and how ticks are counted.
 #[derive(Resource)]
 pub(crate) struct Zones {
-    pub(crate) ends: Vec<Box<dyn GatewayEnd>>,
+    links: Vec<ZoneLink>,
+    map: ZoneMap,
+    /// The zones in which players start, by their places in `links`.
+    entrances: Vec<usize>,
     /// The world's tick at lightyear's tick 0.
     pub(crate) base: Tick,
     pub(crate) clock: TickClock,
@@ -60,13 +69,61 @@ impl Zones {
         self.manual_time.unwrap_or_else(Instant::now)
     }
 
-    /// Sends to every zone; with one zone that is the owner.
-    pub(crate) fn send(&self, message: GatewayMessage) {
-        for end in &self.ends {
-            // A full queue is counted by the fabric; what must not be lost is sent again (see `mirror`).
-            let _ = end.send(message.clone());
+    /// Sends to a zone.
+    pub(crate) fn send_to(&self, zone: ZoneId, message: GatewayMessage) {
+        if let Some(link) = self.links.iter().find(|link| link.zone == zone) {
+            // A full queue is counted by the fabric; what must not be lost is sent again (see `sessions`).
+            let _ = link.end.send(message);
         }
     }
+
+    /// Sends to every zone.
+    pub(crate) fn send_to_all(&self, message: &GatewayMessage) {
+        for link in &self.links {
+            let _ = link.end.send(message.clone());
+        }
+    }
+
+    /// Sends inputs to the zone that has their entity, and to those that it may be about to go to.
+    pub(crate) fn send_inputs(&self, owner: ZoneId, point: [f32; 2], batch: InputBatch) {
+        for near in self.map.near(owner, point, INPUT_REACH_M) {
+            self.send_to(near, GatewayMessage::Inputs(batch.clone()));
+        }
+        self.send_to(owner, GatewayMessage::Inputs(batch));
+    }
+
+    /// Asks a zone to let a player in; another one each time, for the last may not answer.
+    pub(crate) fn join(&self, player: PlayerId, name: &str, attempt: u64) {
+        let nth = player.0.wrapping_add(attempt) % (self.entrances.len() as u64).max(1);
+        if let Some(link) = self
+            .entrances
+            .get(nth as usize)
+            .and_then(|index| self.links.get(*index))
+        {
+            let name = name.to_owned();
+            let _ = link.end.send(GatewayMessage::Join { player, name });
+        }
+    }
+}
+
+/// A zone that the gateway mirrors.
+pub struct ZoneLink {
+    /// Which.
+    pub zone: ZoneId,
+    /// The connection to it.
+    pub end: Box<dyn GatewayEnd>,
+}
+
+/// The zones, of those connected, in whose part of the spawn area players can appear; all of them if there is none.
+fn entrances(world: &WorldDefinition, map: &ZoneMap, links: &[ZoneLink]) -> Vec<usize> {
+    let [x, _, z] = world.spawn.centre;
+    let touches = |zone: ZoneId| {
+        map.area(zone)
+            .is_some_and(|area| area.distance([x, z]) < world.spawn.radius_m || area.contains([x, z]))
+    };
+    let all = 0..links.len();
+    let touching: Vec<usize> = all.clone().filter(|index| touches(links[*index].zone)).collect();
+    if touching.is_empty() { all.collect() } else { touching }
 }
 
 /// A gateway. Not `Send`, as apps are not: made on the thread that drives it.
@@ -79,8 +136,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway whose first tick is the one after `before`, with packets from `io`, mirroring the zones of `ends`.
-    pub fn new(config: GatewayConfig, before: Tick, io: Box<dyn PacketIo>, ends: Vec<Box<dyn GatewayEnd>>) -> Self {
+    /// A gateway whose first tick is the one after `before`, with packets from `io`, mirroring the zones of `links`.
+    pub fn new(config: GatewayConfig, before: Tick, io: Box<dyn PacketIo>, links: Vec<ZoneLink>) -> Self {
         let mut app = App::new();
         app.add_plugins(MinimalPlugins);
         app.add_plugins(ProtocolPlugin {
@@ -91,9 +148,11 @@ impl Gateway {
         (config.game)(&mut app);
         // Ticks come from the world, not from this app's time; timeouts and resends run on real time.
         app.world_mut().resource_mut::<Time<Virtual>>().pause();
-        let zones = ends.len();
+        let (zones, map) = (links.len(), config.world.zone_map());
         app.insert_resource(Zones {
-            ends,
+            entrances: entrances(&config.world, &map, &links),
+            links,
+            map,
             base: before,
             clock: config.clock,
             manual_time: None,
@@ -123,7 +182,7 @@ impl Gateway {
         let admits = move |request: &[u8]| admission::is_sealed(request, &key);
         app.insert_resource(LinkEndpoint::server(io, server, Box::new(admits)));
         app.world_mut().trigger(Start { entity: server });
-        app.world_mut().resource::<Zones>().send(GatewayMessage::Resync);
+        app.world_mut().resource::<Zones>().send_to_all(&GatewayMessage::Resync);
         Self {
             app,
             server,
@@ -164,11 +223,12 @@ impl Gateway {
         self.ticked
     }
 
-    /// Takes in what zones have sent, and says which tick all of them have delivered, if it is a new one.
+    /// Takes in what zones have sent, and says which tick all of them have delivered, if it is a new one. A zone that is far
+    /// behind the others is not waited for.
     pub fn take_messages(&mut self) -> Option<Tick> {
         for zone in 0..self.newest.len() {
             for _ in 0..MESSAGES_PER_PASS_MAX {
-                let Some(message) = self.app.world().resource::<Zones>().ends[zone].try_receive() else {
+                let Some(message) = self.app.world().resource::<Zones>().links[zone].end.try_receive() else {
                     break;
                 };
                 match message {
@@ -187,7 +247,9 @@ impl Gateway {
                 }
             }
         }
-        let complete = self.newest.iter().copied().min().flatten()?;
+        let newest = self.newest.iter().flatten().max()?;
+        let keeps_up = |tick: &Tick| newest.since(*tick) <= LAG_TICKS_MAX;
+        let complete = self.newest.iter().flatten().copied().filter(keeps_up).min()?;
         (complete > self.ticked).then_some(complete)
     }
 
@@ -203,7 +265,7 @@ impl Gateway {
 
     fn apply_pending(&mut self) {
         for snapshot in std::mem::take(&mut self.pending) {
-            mirror::apply(self.app.world_mut(), zone_index(&snapshot), &snapshot);
+            mirror::apply(self.app.world_mut(), &snapshot);
         }
     }
 
@@ -215,6 +277,7 @@ impl Gateway {
         }
         self.ticked = tick;
         self.apply_pending();
+        sessions::repeat(self.app.world_mut(), tick);
         interest::update(self.app.world_mut());
         let mut fixed = self.app.world_mut().resource_mut::<Time<Fixed>>();
         let step = fixed.timestep();
@@ -240,9 +303,4 @@ impl Gateway {
         self.app.update();
         self.app.update();
     }
-}
-
-/// With one zone there is one index; several zones are told apart by their place in the world file.
-fn zone_index(snapshot: &Snapshot) -> usize {
-    usize::from(snapshot.zone.0)
 }

@@ -3,6 +3,7 @@
 //! lightyear's own input buffer invents held inputs across gaps and drops late ones in silence; here the messages are
 //! checked, forwarded and dropped before it sees them.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bevy::app::{App, PreUpdate};
@@ -12,6 +13,7 @@ use bevy::ecs::query::With;
 use bevy::ecs::relationship::RelationshipTarget;
 use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Commands, Query, Res};
+use bevy::ecs::world::World;
 use lightyear::connection::client::Disconnecting;
 use lightyear::input::input_message::{ActionStateSequence, InputMessage, InputTarget};
 use lightyear::prelude::input::native::NativeStateSequence;
@@ -20,12 +22,13 @@ use lightyear::prelude::{Connected, MessageReceiver};
 use lightyear_messages::plugin::MessageSystems;
 use lightyear_replication::control::ControlledByRemote;
 use meridian_fabric::{GatewayMessage, INPUTS_PER_BATCH_MAX, InputBatch, TimedInput};
-use meridian_game::{ActionMessage, Identity, Move};
+use meridian_game::{ActionMessage, Identity, Move, Pose};
 use meridian_ids::Tick;
 use meridian_link::Arrival;
 
 use crate::gateway::Zones;
 use crate::metric_definitions::INPUTS_REFUSED;
+use crate::mirror::OwnedBy;
 use crate::sessions::SessionOf;
 
 type Inputs = NativeStateSequence<Move>;
@@ -43,6 +46,7 @@ const ACTIONS_PER_PASS_MAX: usize = 16;
 
 pub(crate) fn plugin(app: &mut App) {
     app.register_required_components::<SessionOf, InputBudget>();
+    app.register_required_components::<OwnedBy, HeldInputs>();
     app.add_input_validator(authorize_controlled_targets::<Inputs>);
     app.add_input_validator(forward_inputs.after(authorize_controlled_targets::<Inputs>));
     app.add_systems(PreUpdate, forward_actions.after(MessageSystems::Receive));
@@ -87,9 +91,50 @@ impl InputBudget {
     }
 }
 
+/// The last inputs of a player's entity: what a zone that takes it over may not have been sent.
+#[derive(Component, Default)]
+struct HeldInputs(VecDeque<InputBatch>);
+
+/// Batches that are held: as many ticks as an input may be ahead.
+const HELD_MAX: usize = TICKS_FROM_NOW_MAX as usize;
+
+type Players<'w, 's> = Query<
+    'w,
+    's,
+    (
+        &'static Identity,
+        &'static OwnedBy,
+        &'static Pose,
+        &'static mut HeldInputs,
+    ),
+>;
+
+/// The entity has a new owner, which has told its state after `after`: it is sent the inputs for the ticks to come.
+pub(crate) fn send_held(world: &mut World, entity: Entity, after: Tick) {
+    let (Some(owned), Some(held)) = (world.get::<OwnedBy>(entity), world.get::<HeldInputs>(entity)) else {
+        return;
+    };
+    let zones = world.resource::<Zones>();
+    for batch in &held.0 {
+        let inputs: Vec<TimedInput> = batch
+            .inputs
+            .iter()
+            .copied()
+            .filter(|input| input.tick > after)
+            .collect();
+        if !inputs.is_empty() {
+            let batch = InputBatch {
+                inputs,
+                ..batch.clone()
+            };
+            zones.send_to(owned.zone, GatewayMessage::Inputs(batch));
+        }
+    }
+}
+
 fn forward_inputs(
     zones: Res<Zones>,
-    identities: Query<&Identity>,
+    mut players: Players,
     mut links: Query<
         (
             Entity,
@@ -109,7 +154,7 @@ fn forward_inputs(
         }
         receiver.retain_messages(|message| {
             if budget.take() {
-                forward(&zones, &identities, message, arrival.0, now);
+                forward(&zones, &mut players, message, arrival.0, now);
             }
             false
         });
@@ -121,13 +166,7 @@ fn forward_inputs(
     }
 }
 
-fn forward(
-    zones: &Zones,
-    identities: &Query<&Identity>,
-    message: &mut InputMessage<Inputs>,
-    received: Instant,
-    now: Instant,
-) {
+fn forward(zones: &Zones, players: &mut Players, message: &mut InputMessage<Inputs>, received: Instant, now: Instant) {
     let end = zones.base + u64::from(message.end_tick.0);
     if end.since(zones.clock.tick_at(now)).abs() > TICKS_FROM_NOW_MAX {
         refuse("implausible_tick");
@@ -141,7 +180,9 @@ fn forward(
         let InputTarget::Entity(entity) = target.target else {
             continue;
         };
-        let Ok(identity) = identities.get(entity) else { continue };
+        let Ok((identity, owned, pose, mut held)) = players.get_mut(entity) else {
+            continue;
+        };
         let inputs = resolve(target.states, end, zones.clock.rate().tick_duration());
         if inputs.is_empty() {
             continue;
@@ -152,7 +193,11 @@ fn forward(
             received,
             forwarded: zones.now(),
         };
-        zones.send(GatewayMessage::Inputs(batch));
+        if held.0.len() >= HELD_MAX {
+            held.0.pop_front();
+        }
+        held.0.push_back(batch.clone());
+        zones.send_inputs(owned.zone, [pose.position.x, pose.position.z], batch);
     }
 }
 
@@ -185,7 +230,7 @@ fn forward_actions(
         &mut InputBudget,
         &mut MessageReceiver<ActionMessage>,
     )>,
-    identities: Query<&Identity>,
+    identities: Query<(&Identity, &OwnedBy)>,
 ) {
     for (controlled, mut budget, mut receiver) in &mut links {
         let entity = controlled.iter().next().and_then(|entity| identities.get(entity).ok());
@@ -197,14 +242,15 @@ fn forward_actions(
                 refuse("too_many_actions");
                 continue;
             }
-            if let Some(identity) = entity
+            if let Some((identity, owned)) = entity
                 && budget.take()
             {
-                zones.send(GatewayMessage::Action {
+                let action = GatewayMessage::Action {
                     entity: identity.entity,
                     kind,
                     payload,
-                });
+                };
+                zones.send_to(owned.zone, action);
             }
         }
     }

@@ -14,6 +14,6 @@ mod probes;
 mod run;
 mod sessions;
 
-pub use gateway::{GameFn, Gateway, GatewayConfig};
+pub use gateway::{GameFn, Gateway, GatewayConfig, ZoneLink};
 pub use interest::InterestConfig;
 pub use run::{RECEIVE_EVERY_MIN, run};

@@ -18,3 +18,5 @@ pub const INPUTS_REFUSED: &str = "meridian_gateway_inputs_refused_total";
 pub const SESSIONS_REFUSED: &str = "meridian_gateway_sessions_refused_total";
 /// Snapshot entries that were ignored, by `reason`.
 pub const MIRROR_IGNORED: &str = "meridian_gateway_mirror_ignored_total";
+/// Mirrored entities that changed their zone.
+pub const GATEWAY_SWITCHES: &str = "meridian_gateway_switches_total";

@@ -9,12 +9,12 @@ use bevy::platform::collections::HashMap;
 use lightyear::prelude::{ControlledBy, Lifetime, MessageSender, NetworkTarget, Replicate};
 use meridian_fabric::{EntitySnapshot, GatewayMessage, ProbeTiming, Snapshot};
 use meridian_game::{Identity, Welcome, WelcomeChannel, WorldComponents};
-use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, WorldEntityId};
+use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, WorldEntityId, ZoneId};
 
 use crate::gateway::Zones;
-use crate::interest;
-use crate::metric_definitions::{GATEWAY_ENTITIES, MIRROR_IGNORED};
-use crate::sessions::Sessions;
+use crate::metric_definitions::{GATEWAY_ENTITIES, GATEWAY_SWITCHES, MIRROR_IGNORED};
+use crate::sessions::{Entering, Sessions};
+use crate::{inputs, interest};
 
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Mirror>();
@@ -28,9 +28,13 @@ pub(crate) struct Mirror {
     leases: HashMap<u16, LeaseEpoch>,
 }
 
-/// How many owners the entity has had, as far as the gateway was told.
+/// Whose the entity is, as far as the gateway was told.
 #[derive(Component, Clone, Copy, Debug)]
-struct MirroredEpoch(EntityEpoch);
+pub(crate) struct OwnedBy {
+    pub(crate) zone: ZoneId,
+    /// How many owners it has had.
+    epoch: EntityEpoch,
+}
 
 /// Probed actions whose echo is about to be replicated.
 #[derive(Resource, Default)]
@@ -39,7 +43,7 @@ pub(crate) struct PendingProbes {
 }
 
 /// Writes a snapshot onto the mirror.
-pub(crate) fn apply(world: &mut World, zone: usize, snapshot: &Snapshot) {
+pub(crate) fn apply(world: &mut World, snapshot: &Snapshot) {
     let known = world
         .resource_mut::<Mirror>()
         .leases
@@ -58,9 +62,9 @@ pub(crate) fn apply(world: &mut World, zone: usize, snapshot: &Snapshot) {
     for entry in &snapshot.entities {
         lost |= apply_entity(world, snapshot, entry).is_err();
     }
-    if lost && let Some(end) = world.resource::<Zones>().ends.get(zone) {
+    if lost {
         // Changes of an entity that was never seen whole: a snapshot was lost on the way.
-        let _ = end.send(GatewayMessage::Resync);
+        world.resource::<Zones>().send_to(snapshot.zone, GatewayMessage::Resync);
     }
     for probe in &snapshot.probes {
         let entity = world.resource::<Mirror>().entities.get(&probe.entity).copied();
@@ -89,15 +93,24 @@ fn apply_entity(world: &mut World, snapshot: &Snapshot, entry: &EntitySnapshot) 
         None => return Err(Unknown),
     };
     let bytes = snapshot.bytes_of(entry);
+    let mut changed_hands = false;
     let applied = world.resource_scope(|world, components: bevy::ecs::change_detection::Mut<WorldComponents>| {
         let Ok(mut entity) = world.get_entity_mut(entity) else {
             return Ok(false);
         };
-        if entity.get::<MirroredEpoch>().is_some_and(|epoch| epoch.0 > entry.epoch) {
+        let before = entity.get::<OwnedBy>().copied();
+        if before.is_some_and(|owned| owned.epoch > entry.epoch) {
             return Ok(false);
         }
         components.apply(&mut entity, bytes)?;
-        entity.insert(MirroredEpoch(entry.epoch));
+        let owned = OwnedBy {
+            zone: snapshot.zone,
+            epoch: entry.epoch,
+        };
+        if before.is_none_or(|before| (before.zone, before.epoch) != (owned.zone, owned.epoch)) {
+            entity.insert(owned);
+            changed_hands = before.is_some();
+        }
         if known.is_none() {
             components.set_owner(&mut entity, Entity::PLACEHOLDER);
         }
@@ -117,6 +130,10 @@ fn apply_entity(world: &mut World, snapshot: &Snapshot, entry: &EntitySnapshot) 
             .entity_mut(entity)
             .insert(Replicate::to_clients(NetworkTarget::All));
         interest::hide_new(world, entity);
+    }
+    if changed_hands {
+        metrics::counter!(GATEWAY_SWITCHES).increment(1);
+        inputs::send_held(world, entity, snapshot.tick);
     }
     if entry.whole {
         give_to_owner(world, entity);
@@ -147,6 +164,9 @@ fn give_to_owner(world: &mut World, entity: Entity) {
             lifetime: Lifetime::Persistent,
         });
     });
+    if let Ok(mut link) = world.get_entity_mut(link) {
+        link.remove::<Entering>();
+    }
     interest::show_own(world, entity, link);
     welcome(world, link, player, identity.entity);
 }
@@ -169,7 +189,7 @@ pub(crate) fn remove(world: &mut World, id: WorldEntityId, epoch: EntityEpoch) {
     let Some(entity) = world.resource::<Mirror>().entities.get(&id).copied() else {
         return;
     };
-    if world.get::<MirroredEpoch>(entity).is_some_and(|known| known.0 > epoch) {
+    if world.get::<OwnedBy>(entity).is_some_and(|known| known.epoch > epoch) {
         ignore("stale_leave");
         return;
     }

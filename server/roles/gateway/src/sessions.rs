@@ -14,11 +14,13 @@ use lightyear::netcode::server_plugin::TokenUserData as NetcodeUserData;
 use lightyear::prelude::server::ClientOf;
 use lightyear::prelude::{Connected, ReplicationSender};
 use meridian_fabric::GatewayMessage;
-use meridian_ids::PlayerId;
+use meridian_game::Identity;
+use meridian_ids::{PlayerId, Tick};
 use meridian_session::TokenUserData;
 
 use crate::gateway::Zones;
 use crate::metric_definitions::{GATEWAY_CLIENTS, SESSIONS_REFUSED};
+use crate::mirror::OwnedBy;
 
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Sessions>();
@@ -29,6 +31,17 @@ pub(crate) fn plugin(app: &mut App) {
 /// The player that a link belongs to.
 #[derive(Component, Clone, Copy, Debug)]
 pub(crate) struct SessionOf(pub(crate) PlayerId);
+
+/// A player who was not seen in the world yet: a zone is asked to let it in, again and again.
+#[derive(Component, Clone, Debug)]
+pub(crate) struct Entering {
+    name: String,
+    attempts: u64,
+}
+
+/// Joins and leaves that had no effect are repeated about once a second: a zone that is away, or an entity that was on its way
+/// between two, may not have heard of them.
+const REPEAT_EVERY_TICKS: u64 = 60;
 
 /// The link of each player.
 #[derive(Resource, Default)]
@@ -60,11 +73,14 @@ fn join(
         commands.entity(older).remove::<SessionOf>().insert(Disconnecting);
     }
     tracing::info!(%player, name = session.name(), "player connected");
-    commands.entity(link).insert((SessionOf(player), ReplicationSender));
-    zones.send(GatewayMessage::Join {
-        player,
+    let entering = Entering {
         name: session.name().to_owned(),
-    });
+        attempts: 0,
+    };
+    commands
+        .entity(link)
+        .insert((SessionOf(player), ReplicationSender, entering));
+    zones.join(player, session.name(), 0);
     metrics::gauge!(GATEWAY_CLIENTS).set(sessions.links.len() as f64);
 }
 
@@ -77,8 +93,34 @@ fn leave(removed: On<Remove, SessionOf>, links: Query<&SessionOf>, zones: Res<Zo
     }
     sessions.links.remove(player);
     tracing::info!(%player, "player disconnected");
-    zones.send(GatewayMessage::Leave { player: *player });
+    zones.send_to_all(&GatewayMessage::Leave { player: *player });
     metrics::gauge!(GATEWAY_CLIENTS).set(sessions.links.len() as f64);
+}
+
+/// Repeats the joins of players who are not in the world, and the leaves of those who still are.
+pub(crate) fn repeat(world: &mut World, tick: Tick) {
+    if !tick.0.is_multiple_of(REPEAT_EVERY_TICKS) {
+        return;
+    }
+    let mut entering = world.query::<(&SessionOf, &mut Entering)>();
+    let mut joins = Vec::new();
+    for (session, mut entering) in entering.iter_mut(world) {
+        entering.attempts += 1;
+        // The first repetition comes after a whole interval.
+        if entering.attempts > 1 {
+            joins.push((session.0, entering.name.clone(), entering.attempts));
+        }
+    }
+    let mut mirrored = world.query::<(&Identity, &OwnedBy)>();
+    let (zones, sessions) = (world.resource::<Zones>(), world.resource::<Sessions>());
+    for (player, name, attempts) in joins {
+        zones.join(player, &name, attempts);
+    }
+    for (identity, owned) in mirrored.iter(world) {
+        if let Some(player) = identity.player.filter(|player| !sessions.links.contains_key(player)) {
+            zones.send_to(owned.zone, GatewayMessage::Leave { player });
+        }
+    }
 }
 
 /// Ends the session of a player whom its zone does not let in.

@@ -23,6 +23,8 @@ struct Waiting {
     input: Move,
     received: Instant,
     forwarded: Instant,
+    /// Another zone took it in and handed it over: how early it came is not known here.
+    handed_over: bool,
 }
 
 /// A stamped action that was applied for the first time.
@@ -63,6 +65,48 @@ impl InputRing {
         }
     }
 
+    /// The ring of a player that another zone has simulated up to the tick before `next`, where `last` was its input.
+    pub fn resumed(next: Tick, last: Move) -> Self {
+        Self {
+            last,
+            steady_from: Some(next),
+            ..Self::new(next)
+        }
+    }
+
+    /// What the next owner needs of a player whose last simulated tick is `after`: the input of that tick, and those that wait.
+    pub fn handed_over(&self, after: Tick) -> Vec<(Tick, u64)> {
+        let mut waiting: Vec<(Tick, u64)> = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|waiting| waiting.tick >= self.next)
+            .map(|waiting| (waiting.tick, waiting.input.pack()))
+            .collect();
+        waiting.sort_unstable_by_key(|(tick, _)| *tick);
+        waiting.insert(0, (after, self.last.pack()));
+        waiting
+    }
+
+    /// Takes in an input that the last owner had, unless it has come here as well. When it came is not known: it counts as in time.
+    pub fn insert_handed_over(&mut self, tick: Tick, packed: u64, clock: &TickClock) {
+        let ahead = tick.since(self.next);
+        if !(0..INPUT_LOOKAHEAD_TICKS as i64).contains(&ahead) {
+            return;
+        }
+        let slot = &mut self.slots[(tick.0 % INPUT_LOOKAHEAD_TICKS) as usize];
+        if slot.is_none_or(|waiting| waiting.tick != tick) {
+            let (input, _) = Move::unpack(packed).sanitise();
+            *slot = Some(Waiting {
+                tick,
+                input,
+                received: clock.due(tick),
+                forwarded: clock.due(tick),
+                handed_over: true,
+            });
+        }
+    }
+
     /// Takes in a batch. What is there already is ignored: clients repeat their last inputs.
     pub fn insert(&mut self, batch: &InputBatch, clock: &TickClock) {
         for TimedInput { tick, packed } in &batch.inputs {
@@ -83,6 +127,7 @@ impl InputRing {
                     input,
                     received: batch.received,
                     forwarded: batch.forwarded,
+                    handed_over: false,
                 });
             }
             if self.steady_from.is_none() {
@@ -134,8 +179,10 @@ impl InputRing {
         self.done |= 1;
         self.missing_in_a_row = 0;
         metrics::counter!(INPUTS, "outcome" => "applied", "phase" => self.phase()).increment(1);
-        let slack = slack_ms(began, waiting.forwarded);
-        metrics::histogram!(INPUT_SLACK_SECONDS).record(f64::from(slack) / 1e3);
+        let slack = (!waiting.handed_over).then(|| slack_ms(began, waiting.forwarded));
+        if let Some(slack) = slack {
+            metrics::histogram!(INPUT_SLACK_SECONDS).record(f64::from(slack) / 1e3);
+        }
         let probe = (waiting.input.sequence != self.last.sequence).then_some(AppliedProbe {
             sequence: waiting.input.sequence,
             received: waiting.received,
@@ -143,12 +190,13 @@ impl InputRing {
         });
         self.last = waiting.input;
         // A late one says more than an early one: it is told first.
-        let told = self.late_slack_ms.take().unwrap_or(slack);
+        let told = self.late_slack_ms.take().or(slack);
         (
             PlayerInput {
                 input: waiting.input,
-                applied: true,
-                slack: OwnerState::slack_from_ms(told),
+                // An input without a slack is told like one that was not there: it says nothing of the clock.
+                applied: told.is_some(),
+                slack: told.map_or(0, OwnerState::slack_from_ms),
             },
             probe,
         )

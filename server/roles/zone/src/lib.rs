@@ -3,14 +3,20 @@
 //! [`Zone`] is the simulation, stepped tick by tick with time as an argument; [`run`] steps it on the clock of a thread.
 //! A tick never waits for anything: inputs that are not there are repeated, messages that do not fit are counted.
 
+mod audit;
+mod facts;
+mod ghosts;
 mod input_ring;
 mod load;
 mod metric_definitions;
+mod population;
 mod run;
 mod snapshot;
 mod zone;
 
+pub use audit::AuditSink;
+pub use ghosts::{GHOST_REACH_M, Peer};
 pub use input_ring::{INPUT_LOOKAHEAD_TICKS, InputRing};
 pub use load::Load;
-pub use run::{CATCH_UP_TICKS_MAX, run};
-pub use zone::{GameFn, PLAYERS_MAX, Zone, ZoneConfig};
+pub use run::{CATCH_UP_TICKS_MAX, RunEnd, run};
+pub use zone::{GameFn, HYSTERESIS_M, PLAYERS_MAX, Stepped, Zone, ZoneConfig, ZoneLinks};

@@ -1,5 +1,9 @@
 //! Names of the metrics this crate records.
 
+use meridian_game::WorldDefinition;
+use meridian_ids::ZoneId;
+use metrics::{Counter, Gauge};
+
 /// How long a tick took, in seconds, by `zone`.
 pub const ZONE_TICK_SECONDS: &str = "meridian_zone_tick_seconds";
 /// Ticks that ended after the next one was due, by `zone`.
@@ -12,6 +16,11 @@ pub const ZONE_TICKS: &str = "meridian_zone_ticks_total";
 pub const ZONE_ENTITIES: &str = "meridian_zone_entities";
 /// Players of the zone.
 pub const ZONE_PLAYERS: &str = "meridian_zone_players";
+/// Copies of neighbours' entities, by `zone`.
+pub const ZONE_GHOSTS: &str = "meridian_zone_ghosts";
+/// Entities that changed their zone, by `zone` and `direction`: departed and arrived as told, resumed if the neighbour did not
+/// take it.
+pub const HANDOFFS: &str = "meridian_handoffs_total";
 /// Inputs by `outcome` (applied, late, missing, early) and `phase` (settling in a player's first second, then steady).
 /// A missing input that arrives after its tick is counted as late too.
 pub const INPUTS: &str = "meridian_inputs_total";
@@ -19,3 +28,29 @@ pub const INPUTS: &str = "meridian_inputs_total";
 pub const INPUT_SLACK_SECONDS: &str = "meridian_input_slack_seconds";
 /// World events, by `event`.
 pub const WORLD_EVENTS: &str = "meridian_world_events_total";
+
+/// What a zone counts in each tick, looked up once.
+pub(crate) struct ZoneMetrics {
+    pub(crate) entities: Gauge,
+    pub(crate) players: Gauge,
+    pub(crate) ghosts: Gauge,
+    pub(crate) departed: Counter,
+    pub(crate) arrived: Counter,
+    pub(crate) resumed: Counter,
+}
+
+impl ZoneMetrics {
+    pub(crate) fn new(world: &WorldDefinition, zone: ZoneId) -> Self {
+        let label = world.zone_name(zone).to_owned();
+        let handoffs = |direction| metrics::counter!(HANDOFFS, "zone" => label.clone(), "direction" => direction);
+        let gauge = |name| metrics::gauge!(name, "zone" => label.clone());
+        Self {
+            entities: gauge(ZONE_ENTITIES),
+            players: gauge(ZONE_PLAYERS),
+            ghosts: gauge(ZONE_GHOSTS),
+            departed: handoffs("departed"),
+            arrived: handoffs("arrived"),
+            resumed: handoffs("resumed"),
+        }
+    }
+}

@@ -4,13 +4,22 @@ use std::time::{Duration, Instant};
 
 use meridian_ids::TickClock;
 
-use crate::Zone;
 use crate::metric_definitions::{ZONE_TICK_OVERRUNS, ZONE_TICK_SECONDS, ZONE_TICKS, ZONE_TICKS_SKIPPED};
+use crate::{Stepped, Zone};
 
 /// Ticks simulated in a row to catch up after a stall; what is missing beyond them is skipped, counted and logged.
 pub const CATCH_UP_TICKS_MAX: u64 = 8;
 /// The longest that the thread sleeps at once, so that a stop is seen.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
+
+/// Why a zone runs no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// It was asked to stop.
+    Stopped,
+    /// Another instance has the zone.
+    Fenced,
+}
 
 /// Steps `zone` when its ticks are due, until `stopped` says so. `after_tick` is told the duration of each.
 pub fn run(
@@ -19,7 +28,7 @@ pub fn run(
     label: &str,
     stopped: impl Fn() -> bool,
     mut after_tick: impl FnMut(Duration),
-) {
+) -> RunEnd {
     let label = label.to_owned();
     let tick_seconds = metrics::histogram!(ZONE_TICK_SECONDS, "zone" => label.clone());
     let ticks = metrics::counter!(ZONE_TICKS, "zone" => label.clone());
@@ -44,13 +53,20 @@ pub fn run(
             zone.skip_to(resume);
             continue;
         }
-        zone.step(now, Instant::now);
+        match zone.step(now, Instant::now) {
+            Stepped::Simulated => ticks.increment(1),
+            Stepped::Paused => {
+                skipped.increment(1);
+                continue;
+            }
+            Stepped::Fenced => return RunEnd::Fenced,
+        }
         let ended = Instant::now();
-        ticks.increment(1);
         tick_seconds.record((ended - now).as_secs_f64());
         if ended > clock.due(next.next()) {
             overruns.increment(1);
         }
         after_tick(ended - now);
     }
+    RunEnd::Stopped
 }

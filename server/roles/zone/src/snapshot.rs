@@ -9,10 +9,12 @@ use bevy::ecs::world::{EntityRef, World};
 use meridian_fabric::{EntitySnapshot, ProbeTiming, Snapshot};
 use meridian_game::component::Selection;
 use meridian_game::{Identity, WorldComponents};
-use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, ZoneId};
+use meridian_ids::{LeaseEpoch, Tick, WorldEntityId, ZoneId};
+
+use crate::audit::Simulated;
 
 pub(crate) struct SnapshotBuilder {
-    entities: QueryState<EntityRef<'static>, With<Identity>>,
+    entities: QueryState<(EntityRef<'static>, &'static Simulated), With<Identity>>,
     last: ChangeTick,
     count: usize,
 }
@@ -24,6 +26,11 @@ pub(crate) struct Built {
 }
 
 impl Built {
+    /// The entities that have changed.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = WorldEntityId> + '_ {
+        self.changes.entities.iter().map(|entry| entry.entity)
+    }
+
     pub(crate) fn finish(mut self, finished: Instant) -> (Arc<Snapshot>, Option<Arc<Snapshot>>) {
         self.changes.finished = finished;
         let whole = self.whole.map(|whole| Arc::new(Snapshot { finished, ..whole }));
@@ -69,11 +76,8 @@ impl SnapshotBuilder {
         let mut changes = empty(false, probes);
         let components = world.resource::<WorldComponents>();
         self.count = 0;
-        for entity in self.entities.iter_manual(world) {
+        for (entity, simulated) in self.entities.iter_manual(world) {
             self.count += 1;
-            let Some(identity) = entity.get_ref::<Identity>() else {
-                continue;
-            };
             let ticks = entity.get_change_ticks::<Identity>();
             let is_new = ticks.is_some_and(|ticks| ticks.is_added(self.last, this));
             let selection = if is_new {
@@ -81,9 +85,9 @@ impl SnapshotBuilder {
             } else {
                 Selection::ChangedSince(self.last, this)
             };
-            append(&mut changes, components, entity, *identity, is_new, selection);
+            append(&mut changes, components, entity, simulated, is_new, selection);
             if let Some(whole) = &mut whole {
-                append(whole, components, entity, *identity, true, Selection::All);
+                append(whole, components, entity, simulated, true, Selection::All);
             }
         }
         self.last = this;
@@ -96,17 +100,16 @@ fn append(
     snapshot: &mut Snapshot,
     components: &WorldComponents,
     entity: EntityRef<'_>,
-    identity: Identity,
+    simulated: &Simulated,
     whole: bool,
     selection: Selection,
 ) {
     let start = snapshot.bytes.len() as u32;
     if components.encode(entity, selection, &mut snapshot.bytes) || whole {
         let range = start..snapshot.bytes.len() as u32;
-        let epoch = EntityEpoch::default();
         snapshot.entities.push(EntitySnapshot {
-            entity: identity.entity,
-            epoch,
+            entity: simulated.entity,
+            epoch: simulated.epoch,
             whole,
             range,
         });

@@ -1,34 +1,45 @@
 //! One zone's simulation: an app without a window, stepped one tick at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bevy::app::App;
-use bevy::ecs::entity::Entity;
-use bevy::ecs::lifecycle::Remove;
 use bevy::ecs::message::Messages;
-use bevy::ecs::observer::On;
-use bevy::ecs::resource::Resource;
-use bevy::ecs::system::{Query, ResMut};
 use bevy::prelude::MinimalPlugins;
 use bevy::time::{Fixed, Time, TimeUpdateStrategy};
 use bevy::transform::TransformPlugin;
-use meridian_fabric::{GatewayMessage, InputBatch, ProbeTiming, ZoneEnd, ZoneMessage};
+use meridian_bus::Bus;
+use meridian_fabric::{GatewayMessage, PassedAction, PeerMessage, ProbeTiming, ZoneEnd, ZoneMessage};
 use meridian_game::{
-    ActionRegistry, CurrentTick, EntityIds, Identity, PlayerInput, ProtocolPlugin, ProtocolSide, Scenery, SpawnPlayer,
-    WorldDefinition, WorldEvent,
+    ActionRegistry, CurrentTick, EntityHooks, GhostPushed, ProtocolPlugin, ProtocolSide, Scenery, WorldDefinition,
+    WorldEvent, ZoneScope,
 };
-use meridian_ids::{EntityEpoch, EntityIdMint, LeaseEpoch, PlayerId, Tick, TickClock, WorldEntityId, ZoneId};
+use meridian_handoff::Handoff;
+use meridian_handoff::script::Record;
+use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, TickClock, WorldEntityId, ZoneId, ZoneMap};
 
+use crate::audit::{self, AuditSink};
+use crate::facts::Facts;
+use crate::ghosts::{self, GhostTable, Peer};
 use crate::input_ring::InputRing;
-use crate::metric_definitions::{WORLD_EVENTS, ZONE_ENTITIES, ZONE_PLAYERS};
+use crate::metric_definitions::{WORLD_EVENTS, ZoneMetrics};
+use crate::population::{self, Population};
 use crate::snapshot::SnapshotBuilder;
+
+mod owning;
+
+pub use owning::HYSTERESIS_M;
 
 /// Players one zone lets in.
 pub const PLAYERS_MAX: usize = 1_000;
 /// Messages one gateway may have handled in a tick; the rest waits for the next.
 const MESSAGES_PER_TICK_MAX: usize = 16_384;
+/// Ticks between two checkpoints: a crash costs at most half a second of movement at 60 Hz.
+const CHECKPOINT_EVERY_TICKS: u64 = 30;
+
+/// Zones that an action may be passed on to, after a player who runs from one to the next.
+const ACTION_HOPS_MAX: u8 = 4;
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -38,46 +49,75 @@ pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
 pub struct ZoneConfig {
     /// Which zone of the world.
     pub zone: ZoneId,
-    /// Which instance of it.
-    pub lease: LeaseEpoch,
+    /// The lease epoch before that of any zone's first instance: the ids of what stands in the world at its beginning are of it.
+    pub before: LeaseEpoch,
     /// The world.
     pub world: Arc<WorldDefinition>,
     /// When its ticks are due.
     pub clock: TickClock,
     /// The game that is played in it.
     pub game: GameFn,
+    /// Who is told what it simulates.
+    pub audit: Option<Arc<dyn AuditSink>>,
 }
 
-/// Entities that left the world since the last snapshot.
-#[derive(Resource, Default)]
-struct Left(Vec<WorldEntityId>);
+/// What a zone is connected to.
+pub struct ZoneLinks {
+    /// Gateways.
+    pub gateways: Vec<Arc<dyn ZoneEnd>>,
+    /// The zones at its borders.
+    pub peers: Vec<Peer>,
+    /// Who owns what.
+    pub bus: Box<dyn Bus>,
+}
+
+/// What became of a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stepped {
+    /// It was simulated.
+    Simulated,
+    /// The zone's lease may have ended: nothing was simulated, and everybody waits.
+    Paused,
+    /// Another instance has the zone: this one must not simulate any more.
+    Fenced,
+}
 
 struct Port {
-    end: Box<dyn ZoneEnd>,
+    end: Arc<dyn ZoneEnd>,
     whole_next: bool,
-}
-
-struct Player {
-    entity: Entity,
-    id: WorldEntityId,
-    inputs: InputRing,
 }
 
 /// A zone. Not `Send`, as apps are not: made on the thread that steps it.
 pub struct Zone {
     app: App,
     config: ZoneConfig,
+    map: ZoneMap,
     ports: Vec<Port>,
-    players: HashMap<PlayerId, Player>,
-    owners: HashMap<WorldEntityId, PlayerId>,
+    peers: Vec<Peer>,
+    facts: Facts,
+    handoff: Handoff,
+    population: Population,
+    ghosts: GhostTable,
+    /// Players whose entity is being written down.
+    joining: HashSet<PlayerId>,
+    /// Entities of transfers whose outcome is not known.
+    departing: HashMap<u64, Vec<Record>>,
+    /// Entities that came before their time: the sender's clock is ahead.
+    held: Vec<Record>,
+    /// What has changed since the last checkpoint.
+    touched: HashSet<WorldEntityId>,
+    left: Vec<(WorldEntityId, EntityEpoch)>,
     snapshots: SnapshotBuilder,
     probes: Vec<ProbeTiming>,
+    metrics: ZoneMetrics,
+    started: Option<Instant>,
     next: Tick,
+    is_fenced: bool,
 }
 
 impl Zone {
-    /// A zone whose first tick is `first`, connected to gateways by `ports`.
-    pub fn new(config: ZoneConfig, first: Tick, ports: Vec<Box<dyn ZoneEnd>>) -> Self {
+    /// A zone whose first tick is `first`. It owns nothing before it has its lease, which it asks for in its first step.
+    pub fn new(config: ZoneConfig, first: Tick, links: ZoneLinks) -> Self {
         let mut app = App::new();
         let rate = config.clock.rate();
         app.add_plugins((MinimalPlugins, TransformPlugin));
@@ -89,30 +129,51 @@ impl Zone {
         app.insert_resource(Time::<Fixed>::from_duration(rate.tick_duration()));
         app.insert_resource(config.world.as_ref().clone());
         app.insert_resource(Scenery::new(&config.world));
-        app.insert_resource(EntityIds(EntityIdMint::new(config.zone, config.lease)));
-        app.init_resource::<Left>();
-        app.add_observer(note_left);
+        let map = config.world.zone_map();
+        app.insert_resource(ZoneScope {
+            zone: config.zone,
+            map: map.clone(),
+        });
+        audit::plugin(&mut app);
         (config.game)(&mut app);
         app.finish();
         app.cleanup();
         // The first update only starts the clock: its delta is zero, so no tick is simulated.
         app.update();
         let snapshots = SnapshotBuilder::new(app.world_mut());
+        let port = |end| Port { end, whole_next: true };
         Self {
             app,
-            config,
-            ports: ports.into_iter().map(|end| Port { end, whole_next: true }).collect(),
-            players: HashMap::new(),
-            owners: HashMap::new(),
+            ports: links.gateways.into_iter().map(port).collect(),
+            peers: links.peers,
+            facts: Facts::new(links.bus, config.zone),
+            handoff: Handoff::new(rate),
+            population: Population::default(),
+            ghosts: GhostTable::default(),
+            joining: HashSet::new(),
+            departing: HashMap::new(),
+            held: Vec::new(),
+            touched: HashSet::new(),
+            left: Vec::new(),
             snapshots,
             probes: Vec::new(),
+            metrics: ZoneMetrics::new(&config.world, config.zone),
+            started: None,
             next: first,
+            is_fenced: false,
+            map,
+            config,
         }
     }
 
     /// The tick that [`Self::step`] simulates next.
     pub fn next_tick(&self) -> Tick {
         self.next
+    }
+
+    /// Which zone of the world it is.
+    pub fn id(&self) -> ZoneId {
+        self.config.zone
     }
 
     /// The app, for games' tests and tools.
@@ -126,18 +187,56 @@ impl Zone {
     }
 
     /// Simulates the next tick, which begins at `began`, and sends its snapshot. `now` reads the clock when it is done.
-    pub fn step(&mut self, began: Instant, now: impl FnOnce() -> Instant) {
+    pub fn step(&mut self, began: Instant, now: impl FnOnce() -> Instant) -> Stepped {
         let tick = self.next;
-        self.next = tick.next();
+        let since_start = began.saturating_duration_since(*self.started.get_or_insert(began));
+        self.facts.keep_lease(since_start);
+        self.hear();
+        if self.is_fenced {
+            return Stepped::Fenced;
+        }
+        if !self.facts.may_simulate(since_start) {
+            self.next = tick.next();
+            return Stepped::Paused;
+        }
         self.take_messages();
-        self.set_inputs(tick, began);
+        self.admit_held(tick);
+        population::set_inputs(
+            &mut self.population,
+            self.app.world_mut(),
+            (tick, began),
+            &mut self.probes,
+        );
         self.app.world_mut().insert_resource(CurrentTick(tick));
         self.app.update();
+        audit::simulated(self.app.world_mut(), tick);
+        self.next = tick.next();
         self.report_events();
+        self.send_pushes();
+        self.write_down_new();
         self.send_left();
+        // The last state of what leaves is this zone's to tell.
         self.send_snapshot(tick, began, now);
-        metrics::gauge!(ZONE_ENTITIES, "zone" => self.config.zone.to_string()).set(self.snapshots.entities() as f64);
-        metrics::gauge!(ZONE_PLAYERS, "zone" => self.config.zone.to_string()).set(self.players.len() as f64);
+        self.hand_over(tick);
+        self.tell(tick, began);
+        Stepped::Simulated
+    }
+
+    /// What is told beside snapshots: to the store, to neighbours, to auditors and to operators.
+    fn tell(&mut self, tick: Tick, began: Instant) {
+        let Some(instance) = self.facts.instance() else { return };
+        if tick.0.is_multiple_of(CHECKPOINT_EVERY_TICKS) {
+            self.checkpoint(tick);
+            self.population.forget_expected(began, &self.config.clock);
+        }
+        let world = self.app.world_mut();
+        ghosts::send(world, &self.peers, &self.map, (instance.lease, tick));
+        if let Some(sink) = &self.config.audit {
+            audit::publish(world, sink.as_ref(), (self.config.zone, instance.lease, tick));
+        }
+        self.metrics.entities.set(self.snapshots.entities() as f64);
+        self.metrics.players.set(self.population.players.len() as f64);
+        self.metrics.ghosts.set(self.ghosts.len() as f64);
     }
 
     fn take_messages(&mut self) {
@@ -149,6 +248,19 @@ impl Zone {
                 self.handle(index, message);
             }
         }
+        let hooks = *self.app.world().resource::<EntityHooks>();
+        let mut passed = Vec::new();
+        for peer in &self.peers {
+            let world = self.app.world_mut();
+            let received = self.ghosts.receive(world, peer, &self.handoff);
+            for (id, impulse) in received.pushes {
+                if let Some(entity) = self.population.get(id) {
+                    (hooks.push)(world, entity, impulse.into());
+                }
+            }
+            passed.extend(received.actions);
+        }
+        passed.into_iter().for_each(|action| self.act(action));
     }
 
     fn handle(&mut self, port: usize, message: GatewayMessage) {
@@ -156,97 +268,75 @@ impl Zone {
             GatewayMessage::Resync => self.ports[port].whole_next = true,
             GatewayMessage::Join { player, name } => {
                 if let Err(reason) = self.join(player, &name) {
-                    tracing::warn!(%player, zone = %self.config.zone, reason, "join refused");
-                    let refused = ZoneMessage::JoinRefused {
-                        player,
-                        reason: reason.to_owned(),
-                    };
-                    // A gateway that does not even take this in is dropping its clients itself.
-                    let _ = self.ports[port].end.send(refused);
+                    self.refuse_join(player, reason);
                 }
             }
             GatewayMessage::Leave { player } => self.leave(player),
-            GatewayMessage::Inputs(batch) => self.insert_inputs(&batch),
-            GatewayMessage::Action { entity, kind, payload } => self.act(entity, kind, &payload),
+            GatewayMessage::Inputs(batch) => self.population.insert_inputs(batch, &self.config.clock),
+            GatewayMessage::Action { entity, kind, payload } => {
+                self.act(PassedAction {
+                    entity,
+                    kind,
+                    payload,
+                    hops: 0,
+                });
+            }
+        }
+    }
+
+    fn refuse_join(&mut self, player: PlayerId, reason: &str) {
+        tracing::warn!(%player, zone = %self.config.zone, reason, "join refused");
+        for port in &self.ports {
+            let refused = ZoneMessage::JoinRefused {
+                player,
+                reason: reason.to_owned(),
+            };
+            // A gateway that does not even take this in is dropping its clients itself.
+            let _ = port.end.send(refused);
         }
     }
 
     fn join(&mut self, player: PlayerId, name: &str) -> Result<(), &'static str> {
-        if let Some(known) = self.players.get_mut(&player) {
+        if let Some(known) = self.population.players.get_mut(&player) {
             // A player that comes back keeps its entity; its input starts anew.
             known.inputs = InputRing::new(self.next);
             return Ok(());
         }
-        if self.players.len() >= PLAYERS_MAX {
+        if self.population.players.len() + self.joining.len() >= PLAYERS_MAX {
             return Err("the zone is full");
         }
-        let world = self.app.world_mut();
-        let id = world
-            .resource_mut::<EntityIds>()
-            .0
-            .mint()
-            .ok_or("the zone ran out of entity ids")?;
-        let spawn = *world
-            .get_resource::<SpawnPlayer>()
-            .ok_or("the game lets no players in")?;
-        let entity = (spawn.0)(world, id, player, name);
-        self.players.insert(
-            player,
-            Player {
-                entity,
-                id,
-                inputs: InputRing::new(self.next),
-            },
-        );
-        self.owners.insert(id, player);
-        tracing::debug!(%player, entity = %id, "joined");
+        if self.joining.insert(player) {
+            self.spawn_player(player, name).inspect_err(|_| {
+                self.joining.remove(&player);
+            })?;
+        }
         Ok(())
     }
 
     fn leave(&mut self, player: PlayerId) {
-        let Some(gone) = self.players.remove(&player) else {
+        // One that is on its way is its receiver's: the gateway tells that one too.
+        let Some(id) = self.population.players.get(&player).map(|player| player.id) else {
             return;
         };
-        self.owners.remove(&gone.id);
-        self.app.world_mut().despawn(gone.entity);
-        tracing::debug!(%player, entity = %gone.id, "left");
+        self.retire(id);
     }
 
-    fn insert_inputs(&mut self, batch: &InputBatch) {
-        let owner = self.owners.get(&batch.entity);
-        if let Some(player) = owner.and_then(|player| self.players.get_mut(player)) {
-            player.inputs.insert(batch, &self.config.clock);
-        }
-    }
-
-    fn act(&mut self, entity: WorldEntityId, kind: u16, payload: &[u8]) {
-        let owner = self.owners.get(&entity);
-        let Some(player) = owner.and_then(|player| self.players.get(player)) else {
+    /// An action of a player of the zone; that of one who has just left goes after it.
+    fn act(&mut self, action: PassedAction) {
+        let id = action.entity;
+        if let Some(player) = self.population.player_of(id) {
+            let (world, entity) = (self.app.world_mut(), player.entity);
+            if let Err(error) = ActionRegistry::trigger(world, entity, action.kind, &action.payload) {
+                tracing::debug!(entity = %id, %error, "action refused");
+            }
             return;
-        };
-        if let Err(error) = ActionRegistry::trigger(self.app.world_mut(), player.entity, kind, payload) {
-            tracing::debug!(%entity, %error, "action refused");
         }
-    }
-
-    fn set_inputs(&mut self, tick: Tick, began: Instant) {
-        let world = self.app.world_mut();
-        for player in self.players.values_mut() {
-            let (input, probe) = player.inputs.take(tick, began);
-            if let Some(mut current) = world.get_mut::<PlayerInput>(player.entity) {
-                *current = input;
-            }
-            if let Some(probe) = probe {
-                let (received, forwarded) = (probe.received, probe.forwarded);
-                let sequence = probe.sequence;
-                self.probes.push(ProbeTiming {
-                    entity: player.id,
-                    sequence,
-                    received,
-                    forwarded,
-                    applied: began,
-                });
-            }
+        let owner = self.ghosts.owner(id);
+        let peer = owner.and_then(|owner| self.peers.iter().find(|peer| peer.zone == owner));
+        if let Some(peer) = peer.filter(|_| action.hops < ACTION_HOPS_MAX) {
+            let hops = action.hops + 1;
+            // A neighbour that takes in nothing at all loses actions too; the fabric counts it.
+            let _ = peer.end.send(PeerMessage::Action(PassedAction { hops, ..action }));
         }
     }
 
@@ -261,24 +351,38 @@ impl Zone {
         }
     }
 
-    fn send_left(&mut self) {
-        let left = std::mem::take(&mut self.app.world_mut().resource_mut::<Left>().0);
-        for entity in left {
-            for port in &mut self.ports {
-                let message = ZoneMessage::Left {
-                    entity,
-                    epoch: EntityEpoch::default(),
+    /// Tells the owners of ghosts that were pushed here.
+    fn send_pushes(&mut self) {
+        let Some(mut pushed) = self.app.world_mut().get_resource_mut::<Messages<GhostPushed>>() else {
+            return;
+        };
+        for GhostPushed { ghost, zone, impulse } in pushed.drain() {
+            if let Some(peer) = self.peers.iter().find(|peer| peer.zone == zone) {
+                let message = PeerMessage::Push {
+                    entity: ghost,
+                    impulse: impulse.to_array(),
                 };
-                port.whole_next |= port.end.send(message).is_err();
+                // A lost push is made good by that of the next tick.
+                let _ = peer.end.send(message);
+            }
+        }
+    }
+
+    fn send_left(&mut self) {
+        for (entity, epoch) in std::mem::take(&mut self.left) {
+            for port in &mut self.ports {
+                port.whole_next |= port.end.send(ZoneMessage::Left { entity, epoch }).is_err();
             }
         }
     }
 
     fn send_snapshot(&mut self, tick: Tick, began: Instant, now: impl FnOnce() -> Instant) {
+        let Some(instance) = self.facts.instance() else { return };
         let probes = std::mem::take(&mut self.probes);
-        let header = (self.config.zone, self.config.lease, tick, began);
+        let header = (instance.zone, instance.lease, tick, began);
         let wants_whole = self.ports.iter().any(|port| port.whole_next);
         let built = self.snapshots.build(self.app.world_mut(), header, probes, wants_whole);
+        self.touched.extend(built.changed());
         let finished = now();
         let (changes, whole) = built.finish(finished);
         for port in &mut self.ports {
@@ -289,11 +393,5 @@ impl Zone {
             // What a full queue refused is made good by a whole snapshot as soon as it has room.
             port.whole_next = port.end.send(ZoneMessage::Snapshot(snapshot)).is_err();
         }
-    }
-}
-
-fn note_left(removed: On<Remove, Identity>, identities: Query<&Identity>, mut left: ResMut<Left>) {
-    if let Ok(identity) = identities.get(removed.entity) {
-        left.0.push(identity.entity);
     }
 }

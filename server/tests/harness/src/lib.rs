@@ -1,4 +1,4 @@
-//! Zone, gateway and clients in one process and in virtual time: the real parts over a network in memory.
+//! Zones, gateway and clients in one process and in virtual time: the real parts over a network in memory.
 //!
 //! Time is a number that [`TestWorld::run`] advances by a millisecond at a time, so a test takes as long as its work and
 //! gives the same result on any machine. Sockets, threads and clocks are the only parts that are not the real ones.
@@ -8,20 +8,24 @@
     reason = "a harness fails by panicking, with the line that failed"
 )]
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lightyear::netcode::ConnectToken;
+use meridian_bus::{Bus, InProcess};
 use meridian_client_net::{ConnectionState, GameFn, HeadlessClient, HeadlessOptions, Session};
-use meridian_fabric::in_process;
+use meridian_events::AuditLine;
+use meridian_fabric::{ZoneEnd, in_process, in_process_peers};
 use meridian_game::demo::DemoPlugin;
 use meridian_game::{Move, WorldDefinition};
-use meridian_gateway::{Gateway, GatewayConfig, InterestConfig};
+use meridian_gateway::{Gateway, GatewayConfig, InterestConfig, ZoneLink};
 use meridian_ids::{LeaseEpoch, PlayerId, Tick, TickClock, ZoneId};
 use meridian_link::{LinkConditions, MemoryNetwork};
 use meridian_session::{NETCODE_PROTOCOL_ID, TokenUserData};
-use meridian_zone::{Zone, ZoneConfig};
+use meridian_zone::{AuditSink, CATCH_UP_TICKS_MAX, GHOST_REACH_M, Peer, Zone, ZoneConfig, ZoneLinks};
 
 /// The demo world, as the repository has it.
 pub const DEMO_WORLD: &str = include_str!("../../../../assets/data/world.toml");
@@ -46,7 +50,12 @@ pub struct TestOptions {
     pub interpolate: bool,
     /// The game.
     pub game: GameFn,
+    /// What stands between zones and the durable side, for faults of it.
+    pub bus: BusFn,
 }
+
+/// Puts something between a zone and the durable side.
+pub type BusFn = Arc<dyn Fn(ZoneId, Box<dyn Bus>) -> Box<dyn Bus>>;
 
 impl Default for TestOptions {
     fn default() -> Self {
@@ -58,6 +67,7 @@ impl Default for TestOptions {
             predict: true,
             interpolate: true,
             game: demo_game(),
+            bus: Arc::new(|_, bus| bus),
         }
     }
 }
@@ -69,18 +79,52 @@ pub fn demo_game() -> GameFn {
     })
 }
 
-/// One zone, one gateway and any number of clients.
+/// What zones said of what they simulate.
+#[derive(Default)]
+pub struct CollectedAudit(Mutex<Vec<AuditLine>>);
+
+impl AuditSink for CollectedAudit {
+    fn listeners(&self) -> Option<u64> {
+        Some(1)
+    }
+
+    fn publish(&self, line: AuditLine) {
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+impl CollectedAudit {
+    /// Takes the lines since the last time, in the order in which they were said.
+    pub fn take(&self) -> Vec<AuditLine> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// What a zone's instances share.
+struct ZoneParts {
+    config: ZoneConfig,
+    gateway: Arc<dyn ZoneEnd>,
+    peers: Vec<Peer>,
+}
+
+/// The zones of a world, one gateway and any number of clients.
 pub struct TestWorld {
-    /// The zone.
-    pub zone: Zone,
+    /// The zones, by their ids.
+    pub zones: Vec<Zone>,
     /// The gateway.
     pub gateway: Gateway,
     /// The clients, in the order in which they joined.
     pub clients: Vec<HeadlessClient>,
     /// The network between gateway and clients.
     pub network: MemoryNetwork,
-    /// While set, the zone does not tick.
-    pub zone_stalled: bool,
+    /// The zones that do not tick at present.
+    pub stalled: HashSet<u16>,
+    /// What zones said of what they simulate.
+    pub audit: Arc<CollectedAudit>,
+    /// Who owns what.
+    pub bus: InProcess,
+    parts: Vec<ZoneParts>,
+    elapsed_us: Arc<AtomicU64>,
     clock: TickClock,
     options: TestOptions,
     world: Arc<WorldDefinition>,
@@ -95,6 +139,33 @@ fn client_address(index: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 1, 1], 1_000 + u16::try_from(index).unwrap()))
 }
 
+impl ZoneParts {
+    fn start(&self, first: Tick, bus: &InProcess, wrap: &BusFn) -> Zone {
+        let zone = self.config.zone;
+        let links = ZoneLinks {
+            gateways: vec![self.gateway.clone()],
+            peers: self.peers.clone(),
+            bus: wrap(zone, bus.connect(zone)),
+        };
+        Zone::new(self.config.clone(), first, links)
+    }
+}
+
+fn connect_neighbours(world: &WorldDefinition, parts: &mut [ZoneParts]) {
+    let map = world.zone_map();
+    for one in 0..parts.len() {
+        for other in one + 1..parts.len() {
+            let (zone, other_zone) = (parts[one].config.zone, parts[other].config.zone);
+            let apart = map.area(zone).unwrap().distance_to(map.area(other_zone).unwrap());
+            if apart <= GHOST_REACH_M {
+                let (end, other_end) = in_process_peers();
+                parts[one].peers.push(Peer { zone: other_zone, end });
+                parts[other].peers.push(Peer { zone, end: other_end });
+            }
+        }
+    }
+}
+
 impl TestWorld {
     /// A world without players.
     pub fn new(options: TestOptions) -> Self {
@@ -102,16 +173,33 @@ impl TestWorld {
         let world = Arc::new(WorldDefinition::parse(&options.world, "world.toml").unwrap());
         let clock = TickClock::new(now, options.first_tick, world.tick_rate_hz);
         let network = MemoryNetwork::new(options.conditions, options.seed);
-        let (zone_end, gateway_end) = in_process(Arc::new(|| ()), Arc::new(|| ()));
-        let zone_config = ZoneConfig {
-            zone: ZoneId(0),
-            lease: LeaseEpoch(1),
-            world: world.clone(),
-            clock,
-            game: options.game.clone(),
-        };
-        let zone = Zone::new(zone_config, options.first_tick, vec![zone_end]);
+        let elapsed_us = Arc::new(AtomicU64::new(0));
+        let elapsed = Arc::clone(&elapsed_us);
+        let since_start = move || Duration::from_micros(elapsed.load(Ordering::Relaxed));
+        let bus = meridian_bus::in_process(LeaseEpoch(0), Arc::new(since_start));
+        let audit = Arc::<CollectedAudit>::default();
+        let (mut parts, mut links) = (Vec::new(), Vec::new());
+        for zone in world.zone_map().ids() {
+            let (gateway, end) = in_process(Arc::new(|| ()), Arc::new(|| ()));
+            links.push(ZoneLink { zone, end });
+            let config = ZoneConfig {
+                zone,
+                before: LeaseEpoch(0),
+                world: world.clone(),
+                clock,
+                game: options.game.clone(),
+                audit: Some(audit.clone()),
+            };
+            let peers = Vec::new();
+            parts.push(ZoneParts { config, gateway, peers });
+        }
+        connect_neighbours(&world, &mut parts);
+        let zones = parts
+            .iter()
+            .map(|parts| parts.start(options.first_tick, &bus, &options.bus))
+            .collect();
         let gateway_config = GatewayConfig {
+            world: world.clone(),
             clock,
             game: options.game.clone(),
             private_key: KEY,
@@ -120,14 +208,18 @@ impl TestWorld {
             interest: InterestConfig::default(),
         };
         let io = Box::new(network.open(gateway_address()));
-        let mut gateway = Gateway::new(gateway_config, options.first_tick - 1, io, vec![gateway_end]);
+        let mut gateway = Gateway::new(gateway_config, options.first_tick - 1, io, links);
         gateway.set_time(now);
         Self {
-            zone,
+            zones,
             gateway,
             clients: Vec::new(),
             network,
-            zone_stalled: false,
+            stalled: HashSet::new(),
+            audit,
+            bus,
+            parts,
+            elapsed_us,
             clock,
             options,
             world,
@@ -217,20 +309,52 @@ impl TestWorld {
     }
 
     fn step(&mut self) {
-        self.now += STEP;
+        self.pass_time();
         let now = self.now;
-        while !self.zone_stalled && self.clock.due(self.zone.next_tick()) <= now {
-            self.zone.step(now, || now);
+        for zone in &mut self.zones {
+            if self.stalled.contains(&zone.id().0) {
+                continue;
+            }
+            let behind = self.clock.tick_at(now).since(zone.next_tick());
+            if behind > CATCH_UP_TICKS_MAX as i64 {
+                zone.skip_to(self.clock.tick_at(now));
+            }
+            while self.clock.due(zone.next_tick()) <= now {
+                zone.step(now, || now);
+            }
         }
         self.drive_gateway();
         self.step_clients();
+    }
+
+    fn pass_time(&mut self) {
+        self.now += STEP;
+        self.elapsed_us.fetch_add(STEP.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Puts a new instance in the place of a zone that died: what it had not written down is gone.
+    pub fn restart(&mut self, zone: u16) {
+        let first = self.clock.tick_at(self.now).next();
+        let zone = usize::from(zone);
+        self.zones[zone] = self.parts[zone].start(first, &self.bus, &self.options.bus);
+    }
+
+    /// Lets no zone tick.
+    pub fn stall_all(&mut self) {
+        self.stalled = self.zones.iter().map(|zone| zone.id().0).collect();
+    }
+
+    /// The zone at a place.
+    pub fn zone_at(&mut self, x: f32, z: f32) -> &mut Zone {
+        let zone = self.world.zone_map().zone_at([x, z]);
+        &mut self.zones[usize::from(zone.0)]
     }
 
     /// Lets time pass for the clients alone, as if the servers' machine were gone.
     pub fn run_clients(&mut self, duration: Duration) {
         let end = self.now + duration;
         while self.now < end {
-            self.now += STEP;
+            self.pass_time();
             self.step_clients();
         }
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bevy::ecs::query::With;
+use bevy::ecs::query::{With, Without};
 use bevy::math::Vec3;
 use meridian_client_net::{ConnectionState, CorrectionStats, HeadlessClient, InterpolatedPose, PredictionRing};
-use meridian_game::{Identity, Orientation, OwnerState, Pose};
+use meridian_game::{Ghost, Identity, Orientation, Pose};
 use meridian_harness::{TestOptions, TestWorld};
 use meridian_ids::{PlayerId, Tick};
 use meridian_link::LinkConditions;
@@ -56,14 +56,17 @@ fn position_of(world: &mut TestWorld, seen_by: usize, player: u64) -> Option<Vec
     found.map(|(_, pose)| pose.position)
 }
 
-/// Where the zone has the entity of a player.
+/// Where its zone has the entity of a player.
 fn true_position(world: &mut TestWorld, player: u64) -> Vec3 {
-    let world = world.zone.app_mut().world_mut();
-    let mut players = world.query::<(&Identity, &OwnerState)>();
-    let found = players
-        .iter(world)
-        .find(|(identity, _)| identity.player == Some(PlayerId(player)));
-    found.map(|(_, state)| state.position).expect("in the zone")
+    let found = world.zones.iter_mut().find_map(|zone| {
+        let world = zone.app_mut().world_mut();
+        let mut players = world.query_filtered::<(&Identity, &Pose), Without<Ghost>>();
+        let mut players = players.iter(world);
+        players
+            .find(|(identity, _)| identity.player == Some(PlayerId(player)))
+            .map(|(_, pose)| pose.position)
+    });
+    found.expect("in the world")
 }
 
 #[test]
@@ -166,10 +169,10 @@ fn a_stalled_zone_costs_its_players_a_pause_and_nothing_else() {
     world.join_all(2);
     world.walk(0, 0.0, 1.0, false);
     world.run(Duration::from_secs(1));
-    world.zone_stalled = true;
+    world.stall_all();
     world.run(Duration::from_secs(2));
     assert!(world.all_playing(), "connections outlive the stall");
-    world.zone_stalled = false;
+    world.stalled.clear();
     world.walk(0, 0.0, 0.0, false);
     world.run(Duration::from_secs(3));
     let own = own_position(&mut world, 0);
@@ -358,12 +361,12 @@ fn an_echo_after_a_stall_answers_every_stamp_before_it() {
     world.join_all(1);
     world.run(Duration::from_secs(1));
     world.clients[0].drain_probes();
-    world.zone_stalled = true;
+    world.stall_all();
     for _ in 0..4 {
         world.clients[0].stamp();
         world.run(Duration::from_millis(50));
     }
-    world.zone_stalled = false;
+    world.stalled.clear();
     world.run(Duration::from_secs(1));
     let samples = world.clients[0].drain_probes();
     assert_eq!(samples.len(), 4);
