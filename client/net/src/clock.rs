@@ -21,6 +21,8 @@ const YOUNG_SAMPLES: u32 = 300;
 /// is no jitter.
 const OUTAGE_TICKS: f32 = 2.0;
 const FORGET_OUTAGE_PER_S: f32 = 0.25;
+/// Without feedback for so long nothing is forgotten any more: silence says nothing of how early inputs come.
+const SILENCE_MAX: Duration = Duration::from_millis(250);
 /// Share of each sample in what is taken for usual.
 const USUAL_SHARE: f32 = 1.0 / 32.0;
 /// Fastest and slowest pace, as a factor of real time; the slowest is for what is more than a tick too early.
@@ -65,6 +67,7 @@ pub struct SlackController {
     usual_ms: f32,
     caution_ms: f32,
     samples: u32,
+    silent_for: Duration,
     speed: f32,
 }
 
@@ -81,6 +84,7 @@ impl SlackController {
             usual_ms: 0.0,
             caution_ms: CAUTION_MS,
             samples: 0,
+            silent_for: Duration::ZERO,
             speed: 1.0,
         }
     }
@@ -94,6 +98,7 @@ impl SlackController {
     pub fn sample(&mut self, sample: SlackSample) {
         let now_ms = sample.slack_ms + sample.advanced_since_ms;
         self.samples = self.samples.saturating_add(1);
+        self.silent_for = Duration::ZERO;
         self.least_ms = Some(match self.least_ms {
             Some(least) if self.samples > SETTLING_SAMPLES => least.min(now_ms),
             _ => now_ms,
@@ -112,15 +117,10 @@ impl SlackController {
             return TickPhase::Pace(1.0);
         };
         let seconds = elapsed.as_secs_f32().min(0.25);
+        self.silent_for = self.silent_for.saturating_add(elapsed);
         // What this pace has done to the slack since the last call, and what has been forgotten meanwhile.
-        let forget = if self.samples < YOUNG_SAMPLES {
-            FORGET_YOUNG_MS_PER_S
-        } else {
-            FORGET_MS_PER_S
-        };
-        let outage_ms = (self.usual_ms - least - OUTAGE_TICKS * self.tick_ms).max(0.0);
         let advanced_ms = (self.speed - 1.0) * seconds * 1e3;
-        let least = least + advanced_ms + (forget + outage_ms * FORGET_OUTAGE_PER_S) * seconds;
+        let least = least + advanced_ms + self.forgotten_ms_per_s(least) * seconds;
         self.least_ms = Some(least);
         self.usual_ms += advanced_ms;
         self.caution_ms = (self.caution_ms - CAUTION_FADES_MS_PER_S * seconds).max(0.0);
@@ -146,6 +146,19 @@ impl SlackController {
         TickPhase::Pace(self.speed)
     }
 
+    fn forgotten_ms_per_s(&self, least_ms: f32) -> f32 {
+        if self.silent_for > SILENCE_MAX {
+            return 0.0;
+        }
+        let forget = if self.samples < YOUNG_SAMPLES {
+            FORGET_YOUNG_MS_PER_S
+        } else {
+            FORGET_MS_PER_S
+        };
+        let outage_ms = (self.usual_ms - least_ms - OUTAGE_TICKS * self.tick_ms).max(0.0);
+        forget + outage_ms * FORGET_OUTAGE_PER_S
+    }
+
     /// Forgets everything, as for a new connection.
     pub fn reset(&mut self) {
         *self = Self::with_tick_ms(self.tick_ms);
@@ -159,6 +172,25 @@ mod tests {
     use super::*;
 
     const TICK: Duration = Duration::from_micros(16_667);
+
+    #[test]
+    fn silence_moves_the_clock_no_further_than_it_had_to() {
+        let mut controller = SlackController::new(TICK);
+        for _ in 0..120 {
+            controller.sample(SlackSample {
+                slack_ms: 8.0,
+                advanced_since_ms: 0.0,
+            });
+            controller.advance(TICK);
+        }
+        let mut gained_ms = 0.0;
+        for _ in 0..600 {
+            if let TickPhase::Pace(speed) = controller.advance(TICK) {
+                gained_ms += (speed - 1.0) * TICK.as_secs_f32() * 1e3;
+            }
+        }
+        assert!(gained_ms > -3.0, "{gained_ms} ms in ten seconds without feedback");
+    }
 
     /// A link with a fixed delay of feedback: `lead_ms` is how early inputs come.
     struct Link {

@@ -118,6 +118,8 @@ pub(crate) struct Clock {
     jumped_ms: f64,
     /// The phase at which each tick ran, by its low bits.
     phases: [(u16, f64); PHASES],
+    /// The low bits of the tick that ran last.
+    newest: u16,
     ticking: bool,
     advanced: Option<Instant>,
 }
@@ -130,6 +132,7 @@ impl Clock {
             tick_duration,
             jumped_ms: 0.0,
             phases: [(0, f64::NAN); PHASES],
+            newest: 0,
             ticking: false,
             advanced: None,
         }
@@ -143,6 +146,17 @@ impl Clock {
         if slot.0 != tick.0 as u16 || slot.1.is_nan() {
             *slot = (tick.0 as u16, phase);
         }
+        self.newest = tick.0 as u16;
+    }
+
+    /// The phase at which a tick ran, by its low bits. One that the zone has simulated and this client has not comes to the same as one that
+    /// runs now: the client is that late.
+    fn phase_at(&self, tick: u16, now: f64) -> Option<f64> {
+        if (tick.wrapping_sub(self.newest) as i16) > 0 {
+            return Some(now);
+        }
+        let (known, phase) = self.phases[usize::from(tick) % PHASES];
+        (known == tick && !phase.is_nan()).then_some(phase)
     }
 
     /// How much the client's clock has gained on real time, in milliseconds.
@@ -209,11 +223,11 @@ fn take_slack(
     if !state.input_applied && state.slack == 0 {
         return;
     }
-    let (tick, then) = clock.phases[usize::from(state.tick) % PHASES];
-    if tick != state.tick || then.is_nan() {
+    let now = clock.phase_ms(&virtual_time, &real_time);
+    let Some(then) = clock.phase_at(state.tick, now) else {
         return;
-    }
-    let advanced_since_ms = (clock.phase_ms(&virtual_time, &real_time) - then) as f32;
+    };
+    let advanced_since_ms = (now - then) as f32;
     clock.controller.sample(SlackSample {
         slack_ms: state.slack_ms(),
         advanced_since_ms,

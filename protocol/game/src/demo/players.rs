@@ -89,7 +89,10 @@ pub(super) fn embody(world: &mut World, entity: Entity) {
         yaw: owner.yaw,
         grounded: owner.grounded,
     };
-    world.entity_mut(entity).insert((movement, PlayerInput::default()));
+    let mut entity = world.entity_mut(entity);
+    entity.insert((movement, PlayerInput::default()));
+    // It is not part of a record that was read after a crash.
+    entity.insert_if_new(ProbeEcho::default());
 }
 
 /// The step of a tick that passed while the player changed zones, among what is near now.
@@ -141,6 +144,10 @@ pub(super) fn move_players(
     let mut near_crates = Vec::new();
     for (entity, mut movement, player) in &mut players {
         let here = movement.position;
+        if !here.is_finite() {
+            // The step would put it somewhere; it is for `respawn_fallen` to say where.
+            continue;
+        }
         near.clear();
         near.extend(
             before
