@@ -4,9 +4,16 @@
 //! order; those of different zones interleave in any way, and a zone's may come long after another's of the same tick. So
 //! nothing is concluded from silence: what a zone has begun, it has for as long as it has not told otherwise, and an entity is
 //! lost only when every zone has told of two seconds without it.
+//!
+//! Around it, [`watch`] reads the streams of servers and [`command`] is `loadgen audit`.
+
+pub mod command;
+pub mod stream;
+pub mod watch;
 
 mod finding;
 mod handoffs;
+mod lines;
 mod track;
 mod zones;
 
