@@ -5,9 +5,10 @@
 //! nothing is concluded from silence: what a zone has begun, it has for as long as it has not told otherwise, and an entity is
 //! lost only when every zone has told of two seconds without it.
 //!
-//! Around it, [`watch`] reads the streams of servers and [`command`] is `loadgen audit`.
+//! Around it, [`watch`] reads the streams of servers, [`command`] is `loadgen audit`, and [`follow`] goes along with a run.
 
 pub mod command;
+pub mod follow;
 pub mod stream;
 pub mod watch;
 

@@ -10,7 +10,7 @@ use crate::bounds::Bounds;
 use crate::scenario::ScenarioKind;
 
 const AFTER_HELP: &str = "\
-Exit code of a run: 0 when it was measured and within its bounds, 2 when a --max-... bound is exceeded, 1 for
+Exit code of a run: 0 when it was measured and within its bounds, 2 when a --max-... or --min-... bound is exceeded, 1 for
 anything that prevented the measurement: no server, no bot that got into the world, no action that was seen applied, a report
 that cannot be written. Of an audit: 0 without a fault, 2 with one, 1 if a server could not be watched. A wrong command line is
 2 as well. Of a flag that is given twice, the last counts; only the --admin of an audit may name several servers.
@@ -19,6 +19,7 @@ Examples:
   loadgen run --bots 40 --seconds 20                 a swarm against the server at the default ports
   loadgen baseline --bots 40 --report stock.json     the same bots against a stock lightyear server, started for the run
   loadgen run --bots 40 --baseline stock.json --max-action-p50-ticks 1.6
+  loadgen run --bots 40 --max-duplicated 0 --max-lost 0 --min-handoffs 100
   loadgen audit --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611   watches until Ctrl-C";
 
 /// Load for a Meridian server, and reports of what it measured.
@@ -83,7 +84,7 @@ pub struct RunArgs {
     /// Where sessions are asked for
     #[arg(long, default_value = "http://127.0.0.1:7600", value_name = "URL")]
     pub server: String,
-    /// Where the server's metrics are; without them its figures are absent from the report
+    /// Where the server's metrics and audit are; without them its figures are absent from the report
     #[arg(long, default_value = "http://127.0.0.1:7610", value_name = "URL")]
     pub admin: String,
     /// Have the bots predict their own player, as a player's client does

@@ -6,7 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use meridian_events::{AuditLine, Began, Ended};
-use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, WorldEntityId, ZoneId};
+use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, TickRate, WorldEntityId, ZoneId};
+use meridian_loadgen::audit::follow::follow;
+use meridian_loadgen::timing::Timing;
 
 /// What a server does on a connection.
 #[derive(Clone)]
@@ -298,4 +300,38 @@ fn a_fault_is_told_at_once_and_the_watch_ends_when_it_is_told_to() {
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert!(rest.contains("1 duplicated, 0 lost"), "{rest}");
     }
+}
+
+#[test]
+fn a_run_counts_faults_throughout_and_handoffs_of_its_window() {
+    // Two handoffs before the window, one of them a duplicate; two within.
+    let before = Told::new(&[0, 1], 1_000..=1_250)
+        .begins(0, 1_000, 5, 3)
+        .begins(0, 1_000, 6, 1)
+        .ends(0, 1_100, 5)
+        .begins(1, 1_100, 5, 4)
+        .begins(1, 1_200, 6, 2)
+        .ends(0, 1_221, 6);
+    let mut within = Told::new(&[0, 1], 1_251..=1_500)
+        .ends(1, 1_300, 5)
+        .begins(0, 1_303, 5, 5)
+        .ends(0, 1_320, 5)
+        .begins(1, 1_320, 5, 6);
+    within.lines.iter_mut().for_each(|line| line.whole = false);
+    let pause = Step::Pause(Duration::from_millis(900));
+    let url = serve(vec![vec![before.send(), pause, within.send()]]);
+    let timing = Timing::start(0, Duration::from_millis(600), Duration::from_secs(1));
+    let followed = follow(&url, TickRate::default(), &timing).expect("an audit");
+    let (audit, handoffs) = (followed.audit, followed.handoffs);
+    assert_eq!((audit.entities, audit.duplicated, audit.lost), (2, 1, 0));
+    assert_eq!((handoffs.total, handoffs.per_second), (2, Some(2.0)));
+    assert_eq!(
+        (handoffs.per_entity_per_second_max, handoffs.missing_ticks_max),
+        (2, Some(3))
+    );
+    assert!(Instant::now() >= timing.stop);
+
+    let url = serve(vec![vec![Step::Status("404 Not Found")]]);
+    let timing = Timing::start(0, Duration::from_millis(100), Duration::from_millis(100));
+    assert_eq!(follow(&url, TickRate::default(), &timing), None);
 }
