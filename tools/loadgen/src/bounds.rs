@@ -40,6 +40,18 @@ pub struct Bounds {
     /// Most connections lost; bots that never got in count too
     #[arg(long, value_name = "N")]
     pub max_disconnected: Option<u64>,
+    /// Most entities that two zones simulated in one tick
+    #[arg(long, value_name = "N")]
+    pub max_duplicated: Option<u64>,
+    /// Most entities that no zone had for two seconds
+    #[arg(long, value_name = "N")]
+    pub max_lost: Option<u64>,
+    /// Least handoffs in the measuring window: with less, nothing was put to the test
+    #[arg(long, value_name = "N")]
+    pub min_handoffs: Option<u64>,
+    /// Most handoffs of one entity within any second
+    #[arg(long, value_name = "N")]
+    pub max_handoffs_per_entity_second: Option<u64>,
 }
 
 /// No figure is within a bound that is not a number or below 0, and every figure within one without end.
@@ -120,21 +132,58 @@ impl Bounds {
             ),
             ("--max-disconnected", count(self.max_disconnected), Some(missing as f64)),
         ];
-        let exceeded = checks.into_iter().filter_map(|(flag, bound, measured)| {
-            let bound = bound?;
-            // Not a number is never within a bound.
-            let within = measured.is_some_and(|measured| measured <= bound);
-            (!within).then_some(Exceeded { flag, bound, measured })
-        });
-        exceeded.collect()
+        let mut exceeded: Vec<_> = checks.into_iter().filter_map(most).collect();
+        exceeded.extend(self.exceeded_by_zones(report));
+        exceeded
     }
+
+    /// What the audit and the handoffs exceed.
+    fn exceeded_by_zones(&self, report: &Report) -> Vec<Exceeded> {
+        let count = |count: Option<u64>| count.map(|count| count as f64);
+        let (audit, handoffs) = (report.audit, report.handoffs);
+        let checks = [
+            most((
+                "--max-duplicated",
+                count(self.max_duplicated),
+                count(audit.map(|audit| audit.duplicated)),
+            )),
+            most(("--max-lost", count(self.max_lost), count(audit.map(|audit| audit.lost)))),
+            least((
+                "--min-handoffs",
+                count(self.min_handoffs),
+                count(handoffs.map(|handoffs| handoffs.total)),
+            )),
+            most((
+                "--max-handoffs-per-entity-second",
+                count(self.max_handoffs_per_entity_second),
+                count(handoffs.map(|handoffs| handoffs.per_entity_per_second_max)),
+            )),
+        ];
+        checks.into_iter().flatten().collect()
+    }
+}
+
+/// A flag, its bound and the figure that it bounds.
+type Check = (&'static str, Option<f64>, Option<f64>);
+
+fn most((flag, bound, measured): Check) -> Option<Exceeded> {
+    let bound = bound?;
+    // Not a number is never within a bound.
+    let within = measured.is_some_and(|measured| measured <= bound);
+    (!within).then_some(Exceeded { flag, bound, measured })
+}
+
+fn least((flag, bound, measured): Check) -> Option<Exceeded> {
+    let bound = bound?;
+    let within = measured.is_some_and(|measured| measured >= bound);
+    (!within).then_some(Exceeded { flag, bound, measured })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::histogram::Summary;
-    use crate::report::{Bots, Inputs};
+    use crate::report::{Audit, Bots, Handoffs, Inputs};
 
     fn report() -> Report {
         Report {
@@ -184,6 +233,45 @@ mod tests {
                 "--max-late-percent 0.05: measured 0.100",
                 "--max-disconnected 1: measured 2.000"
             ]
+        );
+    }
+
+    #[test]
+    fn what_the_audit_counts_is_bounded_and_handoffs_from_both_sides() {
+        let bounds = Bounds {
+            max_duplicated: Some(0),
+            max_lost: Some(0),
+            min_handoffs: Some(100),
+            max_handoffs_per_entity_second: Some(5),
+            ..Bounds::default()
+        };
+        assert_eq!(
+            messages(&bounds),
+            [
+                "--max-duplicated 0: not measured",
+                "--max-lost 0: not measured",
+                "--min-handoffs 100: not measured",
+                "--max-handoffs-per-entity-second 5: not measured"
+            ]
+        );
+        let measured = |total, lost| Report {
+            audit: Some(Audit {
+                lost,
+                ..Audit::default()
+            }),
+            handoffs: Some(Handoffs {
+                total,
+                per_entity_per_second_max: 5,
+                ..Handoffs::default()
+            }),
+            ..report()
+        };
+        assert_eq!(bounds.exceeded(&measured(100, 0)), []);
+        let exceeded = bounds.exceeded(&measured(99, 1));
+        let messages: Vec<_> = exceeded.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            messages,
+            ["--max-lost 0: measured 1.000", "--min-handoffs 100: measured 99.000"]
         );
     }
 

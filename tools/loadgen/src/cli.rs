@@ -4,19 +4,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use meridian_ids::TickRate;
 
 use crate::bounds::Bounds;
 use crate::scenario::ScenarioKind;
 
 const AFTER_HELP: &str = "\
-Exit code: 0 when the run was measured and within its bounds, 2 when a --max-... bound is exceeded (and for a wrong command
-line), 1 for anything that prevented the measurement: no server, no bot that got into the world, no action that was seen
-applied, a report that cannot be written. Of a flag that is given twice, the last counts.
+Exit code of a run: 0 when it was measured and within its bounds, 2 when a --max-... or --min-... bound is exceeded, 1 for
+anything that prevented the measurement: no server, no bot that got into the world, no action that was seen applied, a report
+that cannot be written. Of an audit: 0 without a fault, 2 with one, 1 if a server could not be watched. A wrong command line is
+2 as well. Of a flag that is given twice, the last counts; only the --admin of an audit may name several servers.
 
 Examples:
   loadgen run --bots 40 --seconds 20                 a swarm against the server at the default ports
   loadgen baseline --bots 40 --report stock.json     the same bots against a stock lightyear server, started for the run
-  loadgen run --bots 40 --baseline stock.json --max-action-p50-ticks 1.6";
+  loadgen run --bots 40 --baseline stock.json --max-action-p50-ticks 1.6
+  loadgen run --bots 40 --max-duplicated 0 --max-lost 0 --min-handoffs 100
+  loadgen audit --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611   watches until Ctrl-C";
 
 /// Load for a Meridian server, and reports of what it measured.
 #[derive(Clone, Debug, Parser)]
@@ -34,6 +38,8 @@ pub enum Command {
     Run(RunArgs),
     /// Measure a stock lightyear server, started for the run, in the same way
     Baseline(BaselineArgs),
+    /// Watch that each entity is simulated by one zone, always: tells duplicated and lost ones until it is stopped
+    Audit(AuditArgs),
     /// The stock server itself; `baseline` starts it
     #[command(hide = true)]
     BaselineServer {
@@ -78,7 +84,7 @@ pub struct RunArgs {
     /// Where sessions are asked for
     #[arg(long, default_value = "http://127.0.0.1:7600", value_name = "URL")]
     pub server: String,
-    /// Where the server's metrics are; without them its figures are absent from the report
+    /// Where the server's metrics and audit are; without them its figures are absent from the report
     #[arg(long, default_value = "http://127.0.0.1:7610", value_name = "URL")]
     pub admin: String,
     /// Have the bots predict their own player, as a player's client does
@@ -101,6 +107,29 @@ pub struct BaselineArgs {
     /// What both kinds of runs have in common.
     #[command(flatten)]
     pub swarm: SwarmArgs,
+}
+
+/// Arguments of `loadgen audit`.
+#[derive(Clone, Debug, Args)]
+pub struct AuditArgs {
+    /// Admin listener of a server that runs zones; once for each such server, for what goes to a zone that is not watched
+    /// seems lost
+    #[arg(long, default_value = "http://127.0.0.1:7610", value_name = "URL")]
+    pub admin: Vec<String>,
+    /// How long to watch, in seconds; without it, until Ctrl-C or SIGTERM
+    #[arg(long, value_parser = seconds)]
+    pub seconds: Option<Duration>,
+    /// Ticks per second of the world
+    #[arg(long, default_value = "60", value_name = "HZ", value_parser = tick_rate)]
+    pub tick_rate: TickRate,
+    /// Write the counts and what was found to this file, as JSON; if it cannot be written, the watch does not begin
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+fn tick_rate(text: &str) -> Result<TickRate, String> {
+    let hz: u32 = text.parse().map_err(|_| format!("{text:?} is not a number of Hz"))?;
+    TickRate::new(hz).map_err(|error| error.to_string())
 }
 
 /// Longest span that a run accepts: a day.
@@ -190,6 +219,23 @@ mod tests {
             let line = ["loadgen", "run", wrong[0], wrong[1]];
             assert!(Cli::try_parse_from(line).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn an_audit_watches_the_default_server_or_all_that_are_named() {
+        let audit = |line: &[&str]| {
+            let line = [&["loadgen", "audit"], line].concat();
+            match Cli::try_parse_from(line).unwrap().command {
+                Command::Audit(audit) => audit,
+                other => panic!("not an audit: {other:?}"),
+            }
+        };
+        assert_eq!(audit(&[]).admin, ["http://127.0.0.1:7610"]);
+        assert_eq!((audit(&[]).seconds, audit(&[]).tick_rate.hz()), (None, 60));
+        let named = audit(&["--admin", "http://a", "--admin", "http://b", "--tick-rate", "20"]);
+        assert_eq!(named.admin, ["http://a", "http://b"]);
+        assert_eq!(named.tick_rate.hz(), 20);
+        assert!(Cli::try_parse_from(["loadgen", "audit", "--tick-rate", "1000"]).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! The library is what the binary `loadgen` and the tests of the whole server share. It never starts a Meridian server.
 
+pub mod audit;
 pub mod baseline;
 pub mod bounds;
 pub mod cli;

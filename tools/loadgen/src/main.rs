@@ -4,22 +4,26 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use meridian_loadgen::audit::command::{self as audit, AuditOptions};
 use meridian_loadgen::baseline::{self, BaselineOptions};
-use meridian_loadgen::cli::{BaselineArgs, Cli, Command, RunArgs, SwarmArgs};
+use meridian_loadgen::cli::{AuditArgs, BaselineArgs, Cli, Command, RunArgs, SwarmArgs};
 use meridian_loadgen::report::Report;
 use meridian_loadgen::swarm::{self, SwarmOptions, demo_game};
 use meridian_loadgen::{progress, table};
 use mimalloc::MiMalloc;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
 
 /// Dozens of worlds in one process live from the cache and the TLB; this allocator keeps each on few, large pages.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Exit code of a run that exceeded a bound.
+/// Exit code of a run that exceeded a bound, and of an audit that found a fault.
 const EXIT_EXCEEDED: u8 = 2;
 /// What is logged unless `RUST_LOG` says otherwise: a stock client tells several lines about each connection.
 const DEFAULT_LOG: &str = "warn,meridian_loadgen=info";
@@ -55,6 +59,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             let report = baseline::run(&baseline_options(&args)?, &progress::show)?;
             conclude(&report, None, &args.swarm)
         }
+        Command::Audit(args) => watch(&args),
         Command::BaselineServer { world } => baseline::serve(&world).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -87,6 +92,36 @@ fn baseline_options(args: &BaselineArgs) -> anyhow::Result<BaselineOptions> {
         probe_every: swarm.probe_every,
         seed: swarm.seed,
     })
+}
+
+/// Watches until Ctrl-C or SIGTERM, or as long as is asked for.
+fn watch(args: &AuditArgs) -> anyhow::Result<ExitCode> {
+    args.report.as_deref().map(ensure_writable).transpose()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone()).context("cannot listen for signals")?;
+    }
+    let options = AuditOptions {
+        admin: args.admin.clone(),
+        watch: args.seconds,
+        rate: args.tick_rate,
+        stop,
+    };
+    let report = audit::run(&options, &mut io::stdout().lock())?;
+    if let Some(path) = &args.report {
+        report.write(path)?;
+        tracing::info!(file = %path.display(), "report written");
+    }
+    if report.has_fault() {
+        return Ok(ExitCode::from(EXIT_EXCEEDED));
+    }
+    // What was not seen is not known to be without fault.
+    ensure!(
+        report.unwatched.is_empty(),
+        "could not be watched: {}",
+        report.unwatched.join("; ")
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Whether a report can be written there, leaving what is there as it is.

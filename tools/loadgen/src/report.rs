@@ -43,9 +43,11 @@ pub struct Report {
     pub inputs: Inputs,
     /// What went over the bots' sockets.
     pub wire: Wire,
-    /// Changes of zone; absent where there is one zone.
+    /// Changes of zone in the measuring window; absent where no audit ran.
+    #[serde(default)]
     pub handoffs: Option<Handoffs>,
-    /// The live audit of entities; absent where none ran.
+    /// The live audit of entities over the whole run; absent where none ran.
+    #[serde(default)]
     pub audit: Option<Audit>,
     /// The server's cost.
     pub server: Server,
@@ -142,11 +144,13 @@ impl Wire {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Handoffs {
     /// How many there were.
-    pub count: u64,
-    /// How long they took, in milliseconds.
-    pub duration_ms: Summary,
-    /// For how many ticks an observer saw nothing of the entity.
-    pub observer_gap_ticks: Summary,
+    pub total: u64,
+    /// How many there were in a second.
+    pub per_second: Option<f64>,
+    /// The most that one entity made within any second of ticks.
+    pub per_entity_per_second_max: u64,
+    /// The most ticks that nobody simulated between two owners.
+    pub missing_ticks_max: Option<u64>,
 }
 
 /// The live audit of entities.
@@ -158,6 +162,10 @@ pub struct Audit {
     pub duplicated: u64,
     /// Entities that no zone had for two seconds.
     pub lost: u64,
+    /// How often an entity's epoch went down.
+    pub epoch_went_back: u64,
+    /// Lines of instances whose zone another had taken over.
+    pub stale_lines: u64,
 }
 
 /// The server's cost.
@@ -240,6 +248,33 @@ mod tests {
             "cpu_us_per_client_tick gateway_tick_ms tick_overruns zone_tick_ms"
         );
         assert_eq!(sorted("loadgen"), "cpu_us_per_bot_tick");
+    }
+
+    #[test]
+    fn a_report_of_a_run_without_an_audit_has_none() {
+        let report = Report {
+            audit: Some(Audit::default()),
+            handoffs: Some(Handoffs::default()),
+            ..Report::default()
+        };
+        let mut json = serde_json::to_value(report).unwrap();
+        let keys = |section: &serde_json::Value| {
+            let mut keys: Vec<_> = section.as_object().unwrap().keys().cloned().collect();
+            keys.sort();
+            keys.join(" ")
+        };
+        assert_eq!(
+            keys(&json["audit"]),
+            "duplicated entities epoch_went_back lost stale_lines"
+        );
+        assert_eq!(
+            keys(&json["handoffs"]),
+            "missing_ticks_max per_entity_per_second_max per_second total"
+        );
+        for section in ["audit", "handoffs"] {
+            json.as_object_mut().unwrap().remove(section);
+        }
+        assert_eq!(serde_json::from_value::<Report>(json).unwrap(), Report::default());
     }
 
     #[test]

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use meridian_client_net::{GameFn, ProbeTerms};
 use meridian_game::demo::DemoPlugin;
+use meridian_ids::TickRate;
 
+use crate::audit::follow::{Followed, follow};
 use crate::histogram::{DurationHistogram, Summary};
 use crate::probe::ProbeBoard;
 use crate::report::{Bots, Inputs, Loadgen, Report, TERMS, cpu_us_per};
@@ -35,7 +37,7 @@ pub const BOTS_PER_DRIVER: usize = 50;
 pub struct SwarmOptions {
     /// Where sessions are asked for.
     pub server: String,
-    /// Where the server's metrics are, if they are wanted.
+    /// Where the server's metrics and its audit are, if they are wanted.
     pub admin: Option<String>,
     /// How many bots.
     pub bots: usize,
@@ -141,7 +143,7 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
         })
         .unzip();
     let joiner = joiner::start(driver_options, first, options.bots, inboxes)?;
-    let scrapes = watch(options, &timing, progress)?;
+    let (scrapes, followed) = watch(options, world.tick_rate_hz, &timing, progress)?;
     joiner
         .join()
         .map_err(|_| anyhow!("the thread that makes the bots panicked"))?;
@@ -165,15 +167,18 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
         tick,
     );
     report.terms_ms = measured.terms_ms();
+    report.audit = followed.map(|followed| followed.audit);
+    report.handoffs = followed.map(|followed| followed.handoffs);
     Ok(report)
 }
 
-/// Shows the progress, and scrapes the server's metrics when the measuring window begins and ends.
+/// Shows the progress, scrapes the server's metrics when the measuring window begins and ends, and audits its zones throughout.
 fn watch(
     options: &SwarmOptions,
+    rate: TickRate,
     timing: &Timing,
     progress: &dyn Fn(&Timing),
-) -> anyhow::Result<Option<(Scrape, Scrape)>> {
+) -> anyhow::Result<(Option<(Scrape, Scrape)>, Option<Followed>)> {
     let scrape = |at| {
         timing.sleep_until(at);
         let fetched = options.admin.as_deref().map(Scrape::fetch)?;
@@ -183,10 +188,15 @@ fn watch(
     };
     std::thread::scope(|scope| {
         let scraper = scope.spawn(|| scrape(timing.measure_from).zip(scrape(timing.until)));
+        let follower = scope.spawn(|| follow(options.admin.as_deref()?, rate, timing));
         progress(timing);
-        scraper
+        let scrapes = scraper
             .join()
-            .map_err(|_| anyhow!("the thread that fetches the server's metrics panicked"))
+            .map_err(|_| anyhow!("the thread that fetches the server's metrics panicked"))?;
+        let followed = follower
+            .join()
+            .map_err(|_| anyhow!("the thread of the audit panicked"))?;
+        Ok((scrapes, followed))
     })
 }
 

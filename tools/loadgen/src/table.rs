@@ -129,12 +129,30 @@ const FIGURES: &[Figure] = &[
     }),
     ("bot CPU per tick, us", |report| report.loadgen.cpu_us_per_bot_tick),
     ("handoffs", |report| {
-        report.handoffs.map(|handoffs| handoffs.count as f64)
+        report.handoffs.map(|handoffs| handoffs.total as f64)
+    }),
+    ("handoffs per s", |report| report.handoffs?.per_second),
+    ("most handoffs of an entity in a s", |report| {
+        report
+            .handoffs
+            .map(|handoffs| handoffs.per_entity_per_second_max as f64)
+    }),
+    ("most ticks missing in a handoff", |report| {
+        report.handoffs?.missing_ticks_max.map(|ticks| ticks as f64)
+    }),
+    ("entities audited", |report| {
+        report.audit.map(|audit| audit.entities as f64)
     }),
     ("entities duplicated", |report| {
         report.audit.map(|audit| audit.duplicated as f64)
     }),
     ("entities lost", |report| report.audit.map(|audit| audit.lost as f64)),
+    ("epochs that went back", |report| {
+        report.audit.map(|audit| audit.epoch_went_back as f64)
+    }),
+    ("lines of zones taken over", |report| {
+        report.audit.map(|audit| audit.stale_lines as f64)
+    }),
 ];
 
 fn per_bot_second(report: &Report, count: u64) -> Option<f64> {
@@ -185,7 +203,7 @@ fn ratio(own: Option<f64>, stock: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Bots, Wire};
+    use crate::report::{Audit, Bots, Handoffs, Wire};
 
     fn report(p50: f64) -> Report {
         let wire = Wire {
@@ -226,6 +244,35 @@ mod tests {
         );
         assert!(!text.contains("inputs late") && !text.contains("stock"), "{text}");
         assert!(text.starts_with("40 of 40 bots connected"));
+    }
+
+    #[test]
+    fn the_audit_and_handoffs_are_shown_where_there_was_one() {
+        let mut report = report(1.0);
+        assert!(!render(&report, None).contains("handoffs"));
+        report.audit = Some(Audit {
+            entities: 41,
+            duplicated: 2,
+            lost: 3,
+            ..Audit::default()
+        });
+        report.handoffs = Some(Handoffs {
+            total: 50,
+            per_second: Some(2.5),
+            per_entity_per_second_max: 4,
+            missing_ticks_max: Some(1),
+        });
+        let text = render(&report, None);
+        for (figure, shown) in [
+            ("handoffs per s", "2.50"),
+            ("most handoffs of an entity in a s", "4"),
+            ("most ticks missing in a handoff", "1"),
+            ("entities audited", "41"),
+            ("entities duplicated", "2"),
+            ("entities lost", "3"),
+        ] {
+            assert_eq!(line(&text, figure).last(), Some(&shown), "{text}");
+        }
     }
 
     #[test]
