@@ -43,6 +43,8 @@ pub(crate) struct Received {
     /// Impulses in kilogram metres per second.
     pub(crate) pushes: Vec<(WorldEntityId, [f32; 3])>,
     pub(crate) actions: Vec<PassedAction>,
+    /// Whether any of it, or any ghost, is new.
+    pub(crate) is_news: bool,
 }
 
 /// The copies of neighbours' entities.
@@ -50,6 +52,8 @@ pub(crate) struct Received {
 pub(crate) struct GhostTable {
     shown: HashMap<WorldEntityId, Shown>,
     leases: HashMap<ZoneId, LeaseEpoch>,
+    /// What each neighbour told last.
+    told: HashMap<ZoneId, Arc<Ghosts>>,
 }
 
 impl GhostTable {
@@ -96,8 +100,11 @@ impl GhostTable {
                 None => break,
             }
         }
+        received.is_news = !received.pushes.is_empty() || !received.actions.is_empty();
         if let Some(ghosts) = newest {
             self.take(world, peer.zone, &ghosts, handoff);
+            let last = self.told.insert(peer.zone, Arc::clone(&ghosts));
+            received.is_news |= last.is_none_or(|last| last.entities != ghosts.entities || last.bytes != ghosts.bytes);
         }
         received
     }

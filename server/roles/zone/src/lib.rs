@@ -10,6 +10,7 @@ mod input_ring;
 mod load;
 mod metric_definitions;
 mod population;
+mod rest;
 mod run;
 mod snapshot;
 mod zone;

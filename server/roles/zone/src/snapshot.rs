@@ -47,6 +47,12 @@ impl SnapshotBuilder {
         }
     }
 
+    /// The snapshot of a tick in which nothing has happened.
+    pub(crate) fn nothing(header: (ZoneId, LeaseEpoch, Tick, Instant)) -> Built {
+        let changes = empty(header, false, Vec::new());
+        Built { changes, whole: None }
+    }
+
     /// Entities in the last snapshot's world.
     pub(crate) fn entities(&self) -> usize {
         self.count
@@ -55,25 +61,14 @@ impl SnapshotBuilder {
     pub(crate) fn build(
         &mut self,
         world: &mut World,
-        (zone, lease, tick, began): (ZoneId, LeaseEpoch, Tick, Instant),
+        header: (ZoneId, LeaseEpoch, Tick, Instant),
         probes: Vec<ProbeTiming>,
         wants_whole: bool,
     ) -> Built {
         self.entities.update_archetypes(world);
         let this = world.change_tick();
-        let empty = |whole, probes| Snapshot {
-            zone,
-            lease,
-            tick,
-            whole,
-            entities: Vec::new(),
-            bytes: Vec::new(),
-            probes,
-            began,
-            finished: began,
-        };
-        let mut whole = wants_whole.then(|| empty(true, probes.clone()));
-        let mut changes = empty(false, probes);
+        let mut whole = wants_whole.then(|| empty(header, true, probes.clone()));
+        let mut changes = empty(header, false, probes);
         let components = world.resource::<WorldComponents>();
         self.count = 0;
         for (entity, simulated) in self.entities.iter_manual(world) {
@@ -93,6 +88,24 @@ impl SnapshotBuilder {
         self.last = this;
         world.increment_change_tick();
         Built { changes, whole }
+    }
+}
+
+fn empty(
+    (zone, lease, tick, began): (ZoneId, LeaseEpoch, Tick, Instant),
+    whole: bool,
+    probes: Vec<ProbeTiming>,
+) -> Snapshot {
+    Snapshot {
+        zone,
+        lease,
+        tick,
+        whole,
+        entities: Vec::new(),
+        bytes: Vec::new(),
+        probes,
+        began,
+        finished: began,
     }
 }
 

@@ -25,6 +25,7 @@ use crate::ghosts::{self, GhostTable, Peer};
 use crate::input_ring::InputRing;
 use crate::metric_definitions::{WORLD_EVENTS, ZoneMetrics};
 use crate::population::{self, Population};
+use crate::rest::Rest;
 use crate::snapshot::SnapshotBuilder;
 
 mod owning;
@@ -110,6 +111,7 @@ pub struct Zone {
     snapshots: SnapshotBuilder,
     probes: Vec<ProbeTiming>,
     metrics: ZoneMetrics,
+    rest: Rest,
     started: Option<Instant>,
     next: Tick,
     is_fenced: bool,
@@ -158,6 +160,7 @@ impl Zone {
             snapshots,
             probes: Vec::new(),
             metrics: ZoneMetrics::new(&config.world, config.zone),
+            rest: Rest::new(rate),
             started: None,
             next: first,
             is_fenced: false,
@@ -201,6 +204,21 @@ impl Zone {
         }
         self.take_messages();
         self.admit_held(tick);
+        self.rest.begin_tick(&self.population);
+        if !self.rest.is_resting() {
+            self.simulate(tick, began);
+        }
+        audit::simulated(self.app.world_mut(), tick);
+        self.next = tick.next();
+        self.send_left();
+        // The last state of what leaves is this zone's to tell.
+        self.send_snapshot(tick, began, now);
+        self.hand_over(tick);
+        self.tell(tick, began);
+        Stepped::Simulated
+    }
+
+    fn simulate(&mut self, tick: Tick, began: Instant) {
         population::set_inputs(
             &mut self.population,
             self.app.world_mut(),
@@ -209,17 +227,9 @@ impl Zone {
         );
         self.app.world_mut().insert_resource(CurrentTick(tick));
         self.app.update();
-        audit::simulated(self.app.world_mut(), tick);
-        self.next = tick.next();
         self.report_events();
         self.send_pushes();
         self.write_down_new();
-        self.send_left();
-        // The last state of what leaves is this zone's to tell.
-        self.send_snapshot(tick, began, now);
-        self.hand_over(tick);
-        self.tell(tick, began);
-        Stepped::Simulated
     }
 
     /// What is told beside snapshots: to the store, to neighbours, to auditors and to operators.
@@ -230,7 +240,9 @@ impl Zone {
             self.population.forget_expected(began, &self.config.clock);
         }
         let world = self.app.world_mut();
-        ghosts::send(world, &self.peers, &self.map, (instance.lease, tick));
+        if !self.rest.is_resting() || tick.0.is_multiple_of(CHECKPOINT_EVERY_TICKS) {
+            ghosts::send(world, &self.peers, &self.map, (instance.lease, tick));
+        }
         if let Some(sink) = &self.config.audit {
             audit::publish(world, sink.as_ref(), (self.config.zone, instance.lease, tick));
         }
@@ -245,6 +257,7 @@ impl Zone {
                 let Some(message) = self.ports[index].end.try_receive() else {
                     break;
                 };
+                self.rest.disturb();
                 self.handle(index, message);
             }
         }
@@ -253,6 +266,9 @@ impl Zone {
         for peer in &self.peers {
             let world = self.app.world_mut();
             let received = self.ghosts.receive(world, peer, &self.handoff);
+            if received.is_news {
+                self.rest.disturb();
+            }
             for (id, impulse) in received.pushes {
                 if let Some(entity) = self.population.get(id) {
                     (hooks.push)(world, entity, impulse.into());
@@ -381,8 +397,15 @@ impl Zone {
         let probes = std::mem::take(&mut self.probes);
         let header = (instance.zone, instance.lease, tick, began);
         let wants_whole = self.ports.iter().any(|port| port.whole_next);
-        let built = self.snapshots.build(self.app.world_mut(), header, probes, wants_whole);
+        let built = if self.rest.is_resting() && !wants_whole {
+            SnapshotBuilder::nothing(header)
+        } else {
+            self.snapshots.build(self.app.world_mut(), header, probes, wants_whole)
+        };
         self.touched.extend(built.changed());
+        if built.changed().next().is_some() {
+            self.rest.disturb();
+        }
         let finished = now();
         let (changes, whole) = built.finish(finished);
         for port in &mut self.ports {

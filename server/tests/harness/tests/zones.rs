@@ -12,8 +12,9 @@ use meridian_game::movement::MovementState;
 use meridian_game::{Ghost, Identity, Pose};
 use meridian_handoff::script::{Command, Done, Refusal};
 use meridian_harness::{TestOptions, TestWorld};
-use meridian_ids::{PlayerId, Tick, WorldEntityId, ZoneId};
+use meridian_ids::{PlayerId, Tick, TickRate, WorldEntityId, ZoneId};
 use meridian_link::LinkConditions;
+use meridian_loadgen::audit::Auditor;
 
 /// A wide floor, cut at x = 0; players start in the west, 6 m from the border.
 const TWO: &str = r#"
@@ -575,7 +576,7 @@ fn lying(doubles: bool) -> TestOptions {
 }
 
 #[test]
-fn a_durable_side_that_lies_shows_in_what_zones_say() {
+fn a_planted_duplicate_and_a_planted_loss_are_caught_by_the_audit() {
     for doubles in [true, false] {
         let mut world = TestWorld::new(lying(doubles));
         world.join_all(1);
@@ -583,9 +584,19 @@ fn a_durable_side_that_lies_shows_in_what_zones_say() {
         world.run(Duration::from_secs(3));
         let players = owned(&mut world, true);
         assert_eq!(players.len(), if doubles { 2 } else { 0 }, "{players:?}");
-        let owners = Owners::of(&world);
-        let entity = owners.entities()[0];
-        let seamless = std::panic::catch_unwind(|| owners.assert_seamless(entity));
-        assert_eq!(seamless.is_err(), doubles);
+        let entity = WorldEntityId(1 << 32 | 1);
+        let mut auditor = Auditor::new(TickRate::default());
+        world.run(Duration::from_secs(3));
+        world.audit.take().iter().for_each(|line| {
+            auditor.feed(line);
+        });
+        let findings = auditor.drain_findings();
+        let fault = findings.iter().find(|finding| finding.is_fault()).expect("a fault");
+        assert_eq!(fault.entity(), entity, "{fault}");
+        let told = fault.to_string();
+        let expected = if doubles { ["z0", "z1"] } else { ["z0", "lost"] };
+        assert!(expected.iter().all(|word| told.contains(word)), "{told}");
+        let counts = auditor.summary();
+        assert_eq!((counts.duplicated, counts.lost), if doubles { (1, 0) } else { (0, 1) });
     }
 }

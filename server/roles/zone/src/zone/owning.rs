@@ -153,6 +153,7 @@ impl Zone {
 
     fn forget(&mut self, id: WorldEntityId) {
         self.population.dismiss(self.app.world_mut(), id);
+        self.rest.disturb();
         self.touched.remove(&id);
         self.held.retain(|record| record.entity != id);
     }
@@ -206,6 +207,7 @@ impl Zone {
                 self.probes.extend(probes);
                 self.population.join_ties(world, record.entity, &mut self.handoff);
                 self.touched.insert(record.entity);
+                self.rest.disturb();
             }
             // Its record stays where it is: a version of the game that understands it will find it there.
             Err(error) => tracing::error!(entity = %record.entity, %error, "record not understood; the entity waits"),
