@@ -121,7 +121,7 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
     let count = options.bots.div_ceil(BOTS_PER_DRIVER).clamp(1, cores);
     let driver_options = DriverOptions {
         timing,
-        stage: Stage::new(options.scenario, &world),
+        stage: Stage::new(options.scenario, &world, options.bots)?,
         seed: options.seed,
         predict: options.predict,
         probe_every: options.probe_every,

@@ -46,7 +46,7 @@ impl Bot {
         };
         let bot = Self {
             client: HeadlessClient::new(client_options, session, Box::new(io), now),
-            behaviour: Behaviour::new(options.stage.clone(), options.seed, index),
+            behaviour: Behaviour::new(&options.stage, options.seed, index),
             probe_every: options.probe_every,
             // Spread over the interval, so that no tick has to answer all probes.
             next_probe: now + options.probe_every.mul_f64((index as f64 * 0.618).fract()),
