@@ -164,7 +164,8 @@ fn note_remote_tick(received: On<PacketReceived>, mut remote: ResMut<RemoteTick>
     }
 }
 
-fn take_control(controlled: On<Add, Controlled>, mut commands: Commands) {
+fn take_control(controlled: On<Add, Controlled>, mut connector: ResMut<Connector>, mut commands: Commands) {
+    connector.took_control(controlled.entity);
     commands
         .entity(controlled.entity)
         .insert((OwnPlayer, OwnInputs::default(), ActionState::<Move>::default()));

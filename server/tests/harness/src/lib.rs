@@ -18,7 +18,7 @@ use meridian_fabric::in_process;
 use meridian_game::demo::DemoPlugin;
 use meridian_game::{Move, WorldDefinition};
 use meridian_gateway::{Gateway, GatewayConfig, InterestConfig};
-use meridian_ids::{LeaseEpoch, PlayerId, Tick, TickClock, ZoneId};
+use meridian_ids::{LeaseEpoch, PlayerId, Tick, TickClock, ZoneId, ZoneMap};
 use meridian_link::{LinkConditions, MemoryNetwork};
 use meridian_session::{NETCODE_PROTOCOL_ID, TokenUserData};
 use meridian_zone::{Zone, ZoneConfig};
@@ -44,6 +44,8 @@ pub struct TestOptions {
     pub predict: bool,
     /// Whether clients interpolate the others.
     pub interpolate: bool,
+    /// The zones at whose borders clients watch the others.
+    pub watch_borders: Option<ZoneMap>,
     /// The game.
     pub game: GameFn,
 }
@@ -57,6 +59,7 @@ impl Default for TestOptions {
             seed: 1,
             predict: true,
             interpolate: true,
+            watch_borders: None,
             game: demo_game(),
         }
     }
@@ -166,6 +169,7 @@ impl TestWorld {
             predict: self.options.predict,
             interpolate: self.options.interpolate,
             server_url: None,
+            watch_borders: self.options.watch_borders.clone(),
             game: self.options.game.clone(),
         };
         let io = Box::new(self.network.open(client_address(index)));

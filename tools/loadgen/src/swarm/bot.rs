@@ -42,6 +42,7 @@ impl Bot {
             predict: options.predict,
             interpolate: options.predict,
             server_url: Some(options.server.clone()),
+            watch_borders: None,
             game: options.game.clone(),
         };
         let bot = Self {
