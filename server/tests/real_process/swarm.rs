@@ -5,7 +5,7 @@ use std::time::Duration;
 use meridian_loadgen::{
     report::Bots,
     scenario::ScenarioKind,
-    swarm::{self, SwarmOptions, demo_game},
+    swarm::{self, Faults, SwarmOptions, demo_game},
     timing::Timing,
 };
 
@@ -49,5 +49,6 @@ fn ten_bots(server: &Server) -> SwarmOptions {
         probe_every: Duration::from_millis(200),
         seed: 1,
         game: demo_game(),
+        faults: Faults::default(),
     }
 }

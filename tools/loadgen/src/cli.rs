@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod faults;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +18,9 @@ applied, a report that cannot be written. Of a flag that is given twice, the las
 Examples:
   loadgen run --bots 40 --seconds 20                 a swarm against the server at the default ports
   loadgen baseline --bots 40 --report stock.json     the same bots against a stock lightyear server, started for the run
-  loadgen run --bots 40 --baseline stock.json --max-action-p50-ticks 1.6";
+  loadgen run --bots 40 --baseline stock.json --max-action-p50-ticks 1.6
+  loadgen run --scenario crossing --predict --link-delay 80 --max-correction-p99-cm 1 --max-respawns 0
+  loadgen run --scenario camp --warmup 15 --stall-zone north-east --max-elsewhere-p99-ticks 3";
 
 /// Load for a Meridian server, and reports of what it measured.
 #[derive(Clone, Debug, Parser)]
@@ -87,6 +91,9 @@ pub struct RunArgs {
     /// Show this report's figures beside, for example one of `loadgen baseline`
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
+    /// What goes wrong in the run, on purpose.
+    #[command(flatten)]
+    pub faults: faults::FaultArgs,
     /// What both kinds of runs have in common.
     #[command(flatten)]
     pub swarm: SwarmArgs,
@@ -186,6 +193,9 @@ mod tests {
             ["--max-bytes-per-update", "nan"],
             ["--max-bot-tick-us", "nan"],
             ["--max-server-tick-us", "nan"],
+            ["--max-observer-gap-p99-ticks", "nan"],
+            ["--max-correction-p99-cm", "nan"],
+            ["--max-elsewhere-p99-ticks", "nan"],
         ] {
             let line = ["loadgen", "run", wrong[0], wrong[1]];
             assert!(Cli::try_parse_from(line).is_err(), "{wrong:?}");

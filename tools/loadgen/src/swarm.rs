@@ -5,19 +5,25 @@
 //! next tick of any, and touches only the bots concerned. It never waits for the server's HTTP side: sessions are asked
 //! for on a thread of their own.
 
+mod border;
 mod bot;
 mod driver;
 mod joiner;
 mod sockets;
+mod stall;
+
+pub use stall::Stall;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use meridian_client_net::{GameFn, ProbeTerms};
 use meridian_game::demo::DemoPlugin;
+use meridian_link::LinkConditions;
 
 use crate::histogram::{DurationHistogram, Summary};
 use crate::probe::ProbeBoard;
@@ -25,7 +31,9 @@ use crate::report::{Bots, Inputs, Loadgen, Report, TERMS, cpu_us_per};
 use crate::scenario::{ScenarioKind, Stage};
 use crate::scrape::{Scrape, Scraped};
 use crate::timing::Timing;
+use border::BorderFigures;
 use driver::{DriverOptions, Part};
+use stall::StalledZone;
 
 /// Bots of one driver thread at most: at 150 us a tick, half of a core at 60 Hz.
 pub const BOTS_PER_DRIVER: usize = 50;
@@ -53,6 +61,17 @@ pub struct SwarmOptions {
     pub seed: u64,
     /// The game that the server plays.
     pub game: GameFn,
+    /// What goes wrong on purpose.
+    pub faults: Faults,
+}
+
+/// What goes wrong in a run on purpose.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// What each bot's link does to packets, each way.
+    pub link: LinkConditions,
+    /// A zone that stands still in the middle of the measuring window.
+    pub stall: Option<Stall>,
 }
 
 /// The game that a server plays unless it was built for another.
@@ -66,6 +85,7 @@ pub fn demo_game() -> GameFn {
 struct Measured {
     board: ProbeBoard,
     terms: [DurationHistogram; TERMS.len()],
+    border: BorderFigures,
 }
 
 impl Measured {
@@ -74,6 +94,7 @@ impl Measured {
         Self {
             board,
             terms: std::array::from_fn(|_| DurationHistogram::default()),
+            border: BorderFigures::default(),
         }
     }
 
@@ -117,6 +138,8 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
     let tick = world.tick_rate_hz.tick_duration();
     let timing = Timing::start(options.bots, options.warmup, options.measure);
     let measured = Arc::new(Mutex::new(Measured::new(&timing)));
+    let zones = Arc::new(world.zone_map());
+    let stall = StalledZone::new(options, &world, &zones, &timing)?.map(Arc::new);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = options.bots.div_ceil(BOTS_PER_DRIVER).clamp(1, cores);
     let driver_options = DriverOptions {
@@ -128,6 +151,10 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
         server: options.server.clone(),
         game: options.game.clone(),
         measured: measured.clone(),
+        zones,
+        watches_borders: options.scenario.needs_zones(),
+        link: options.faults.link,
+        stall: stall.clone(),
     };
     let (inboxes, handles): (Vec<_>, Vec<_>) = (0..count)
         .map(|driver| {
@@ -141,6 +168,7 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
         })
         .unzip();
     let joiner = joiner::start(driver_options, first, options.bots, inboxes)?;
+    let stalling = stall.clone().map(|stall| start_stall(stall, timing)).transpose()?;
     let scrapes = watch(options, &timing, progress)?;
     joiner
         .join()
@@ -148,6 +176,12 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
     let mut parts = Vec::with_capacity(count);
     for handle in handles {
         parts.push(handle?.join().map_err(|_| anyhow!("a thread of bots panicked"))??);
+    }
+    if let Some(stalling) = stalling {
+        let stalled = stalling
+            .join()
+            .map_err(|_| anyhow!("the thread that stalls a zone panicked"))?;
+        stalled.context("no zone was stalled")?;
     }
     let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
     measured.board.give_up(Instant::now());
@@ -157,7 +191,8 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
             "actions without an echo; they count with the time they had"
         );
     }
-    let mut report = summarise(options, &Part::sum(&parts), scrapes.as_ref(), tick);
+    let part = Part::sum(&parts);
+    let mut report = summarise(options, &part, scrapes.as_ref(), tick);
     report.tick_rate_hz = u64::from(world.tick_rate_hz.hz());
     report.set_latencies(
         measured.board.action().summary_ms(),
@@ -165,7 +200,24 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
         tick,
     );
     report.terms_ms = measured.terms_ms();
+    measured.border.fill(&mut report, &part, options.predict);
+    if let Some(stall) = &stall {
+        stall.fill(&mut report, Instant::now(), tick);
+    }
     Ok(report)
+}
+
+fn start_stall(stall: Arc<StalledZone>, timing: Timing) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let work = move || {
+        let result = stall.run(&timing);
+        if let Err(error) = &result {
+            // Told at once, for the run goes on to its end.
+            tracing::error!("no zone was stalled: {error:#}");
+        }
+        result
+    };
+    let builder = std::thread::Builder::new().name("stall".to_owned());
+    builder.spawn(work).context("cannot start a thread")
 }
 
 /// Shows the progress, and scrapes the server's metrics when the measuring window begins and ends.
