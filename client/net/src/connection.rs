@@ -17,6 +17,7 @@ use lightyear::prelude::client::{Connect, NetcodeClient, NetcodeConfig};
 use lightyear::prelude::{Authentication, Disconnected, Linked};
 use lightyear_replication::receive::ReplicationReceiver;
 use meridian_game::Welcome;
+use meridian_ids::WorldEntityId;
 use meridian_link::{Arrival, LinkEndpoint};
 
 use crate::probe::Probes;
@@ -103,9 +104,12 @@ impl Connector {
         self.attempt = 0;
     }
 
-    pub(crate) fn took_control(&mut self, entity: Entity) {
-        let before = self.own.replace(entity);
-        self.respawns += u64::from(before.is_some_and(|before| before != entity));
+    /// Notes which entity of the client's world the own player is. Others' may look like it for the moments in which they leave.
+    pub(crate) fn see_own(&mut self, entity: Entity, identity: WorldEntityId) {
+        if self.welcome.is_some_and(|welcome| welcome.entity == identity) {
+            let before = self.own.replace(entity);
+            self.respawns += u64::from(before.is_some_and(|before| before != entity));
+        }
     }
 
     fn broke(&mut self, reason: String, now: Instant) {
@@ -269,17 +273,29 @@ pub(crate) type IsLink = With<ReplicationReceiver>;
 
 #[cfg(test)]
 mod tests {
+    use meridian_ids::{PlayerId, Tick, TickRate};
+
     use super::*;
 
     #[test]
     fn another_entity_in_the_own_players_place_is_a_respawn_and_the_same_one_again_is_none() {
         let mut world = World::new();
         let (first, second) = (world.spawn_empty().id(), world.spawn_empty().id());
+        let (own, other) = (WorldEntityId(7), WorldEntityId(8));
         let mut connector = Connector::new(None, "bot-1".to_owned(), Instant::now());
-        connector.took_control(first);
-        connector.took_control(first);
+        connector.see_own(first, own);
+        assert_eq!(connector.own, None, "not welcomed yet");
+        connector.welcomed(Welcome {
+            player: PlayerId(1),
+            entity: own,
+            base_tick: Tick(1_000),
+            tick_rate: TickRate::default(),
+        });
+        connector.see_own(first, own);
+        connector.see_own(first, own);
+        connector.see_own(second, other);
         assert_eq!(connector.respawns, 0);
-        connector.took_control(second);
+        connector.see_own(second, own);
         assert_eq!(connector.respawns, 1);
     }
 }
