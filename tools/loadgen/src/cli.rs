@@ -91,12 +91,13 @@ pub struct RunArgs {
     /// Show this report's figures beside, for example one of `loadgen baseline`
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
-    /// What goes wrong in the run, on purpose.
-    #[command(flatten)]
-    pub faults: faults::FaultArgs,
     /// What both kinds of runs have in common.
     #[command(flatten)]
     pub swarm: SwarmArgs,
+    // Last, for the heading of these flags holds for all that follow.
+    /// What goes wrong in the run, on purpose.
+    #[command(flatten)]
+    pub faults: faults::FaultArgs,
 }
 
 /// Arguments of `loadgen baseline`.

@@ -15,7 +15,8 @@ mod stall;
 pub use stall::Stall;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::channel;
+use std::net::UdpSocket;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ use crate::scenario::{ScenarioKind, Stage};
 use crate::scrape::{Scrape, Scraped};
 use crate::timing::Timing;
 use border::BorderFigures;
+use bot::Bot;
 use driver::{DriverOptions, Part};
 use stall::StalledZone;
 
@@ -156,17 +158,7 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
         link: options.faults.link,
         stall: stall.clone(),
     };
-    let (inboxes, handles): (Vec<_>, Vec<_>) = (0..count)
-        .map(|driver| {
-            let (sender, inbox) = channel();
-            let driver_options = driver_options.clone();
-            let builder = std::thread::Builder::new().name(format!("bots-{driver}"));
-            let handle = builder
-                .spawn(move || driver::drive(&driver_options, &inbox))
-                .context("cannot start a thread");
-            (sender, handle)
-        })
-        .unzip();
+    let (inboxes, handles): (Vec<_>, Vec<_>) = (0..count).map(|driver| start_driver(driver, &driver_options)).unzip();
     let joiner = joiner::start(driver_options, first, options.bots, inboxes)?;
     let stalling = stall.clone().map(|stall| start_stall(stall, timing)).transpose()?;
     let scrapes = watch(options, &timing, progress)?;
@@ -205,6 +197,23 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
         stall.fill(&mut report, Instant::now(), tick);
     }
     Ok(report)
+}
+
+/// Starts a driver; its bots come through the sender.
+fn start_driver(
+    number: usize,
+    options: &DriverOptions,
+) -> (
+    Sender<(Bot, UdpSocket)>,
+    anyhow::Result<JoinHandle<anyhow::Result<Part>>>,
+) {
+    let (sender, inbox) = channel();
+    let options = options.clone();
+    let builder = std::thread::Builder::new().name(format!("bots-{number}"));
+    let handle = builder
+        .spawn(move || driver::drive(&options, &inbox))
+        .context("cannot start a thread");
+    (sender, handle)
 }
 
 fn start_stall(stall: Arc<StalledZone>, timing: Timing) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
