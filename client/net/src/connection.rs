@@ -17,6 +17,7 @@ use lightyear::prelude::client::{Connect, NetcodeClient, NetcodeConfig};
 use lightyear::prelude::{Authentication, Disconnected, Linked};
 use lightyear_replication::receive::ReplicationReceiver;
 use meridian_game::Welcome;
+use meridian_ids::WorldEntityId;
 use meridian_link::{Arrival, LinkEndpoint};
 
 use crate::probe::Probes;
@@ -59,9 +60,13 @@ pub struct Connector {
     pub welcome: Option<Welcome>,
     /// Connections that broke.
     pub disconnects: u64,
+    /// How often the own player's entity was another than before, within a connection.
+    pub respawns: u64,
     server_url: Option<String>,
     name: String,
     link: Option<Entity>,
+    /// The last entity that was the own player of this connection.
+    own: Option<Entity>,
     deadline: Instant,
     retry_at: Option<Instant>,
     attempt: u32,
@@ -75,9 +80,11 @@ impl Connector {
             state: ConnectionState::Connecting,
             welcome: None,
             disconnects: 0,
+            respawns: 0,
             server_url,
             name,
             link: None,
+            own: None,
             deadline: now + CONNECT_TIMEOUT,
             retry_at: None,
             attempt: 0,
@@ -95,6 +102,14 @@ impl Connector {
         self.welcome = Some(welcome);
         self.state = ConnectionState::Playing;
         self.attempt = 0;
+    }
+
+    /// Notes which entity of the client's world the own player is. Others' may look like it for the moments in which they leave.
+    pub(crate) fn see_own(&mut self, entity: Entity, identity: WorldEntityId) {
+        if self.welcome.is_some_and(|welcome| welcome.entity == identity) {
+            let before = self.own.replace(entity);
+            self.respawns += u64::from(before.is_some_and(|before| before != entity));
+        }
     }
 
     fn broke(&mut self, reason: String, now: Instant) {
@@ -145,6 +160,7 @@ pub(crate) fn connect(world: &mut World, session: &Session, now: Instant) {
     world.resource_mut::<LinkEndpoint>().reconnect(session.gateway, link);
     let mut connector = world.resource_mut::<Connector>();
     connector.link = Some(link);
+    connector.own = None;
     connector.deadline = now + CONNECT_TIMEOUT;
     connector.retry_at = None;
     world.trigger(Connect { entity: link });
@@ -254,3 +270,32 @@ pub(crate) fn playing(connector: Option<Res<Connector>>) -> bool {
 
 /// Filter for the link's entity.
 pub(crate) type IsLink = With<ReplicationReceiver>;
+
+#[cfg(test)]
+mod tests {
+    use meridian_ids::{PlayerId, Tick, TickRate};
+
+    use super::*;
+
+    #[test]
+    fn another_entity_in_the_own_players_place_is_a_respawn_and_the_same_one_again_is_none() {
+        let mut world = World::new();
+        let (first, second) = (world.spawn_empty().id(), world.spawn_empty().id());
+        let (own, other) = (WorldEntityId(7), WorldEntityId(8));
+        let mut connector = Connector::new(None, "bot-1".to_owned(), Instant::now());
+        connector.see_own(first, own);
+        assert_eq!(connector.own, None, "not welcomed yet");
+        connector.welcomed(Welcome {
+            player: PlayerId(1),
+            entity: own,
+            base_tick: Tick(1_000),
+            tick_rate: TickRate::default(),
+        });
+        connector.see_own(first, own);
+        connector.see_own(first, own);
+        connector.see_own(second, other);
+        assert_eq!(connector.respawns, 0);
+        connector.see_own(second, own);
+        assert_eq!(connector.respawns, 1);
+    }
+}

@@ -7,13 +7,15 @@ use bevy::ecs::query::{QueryState, With};
 use bevy::ecs::world::World;
 use bevy::time::{Fixed, Time, TimePlugin, TimeUpdateStrategy, Virtual};
 use meridian_game::{ActionRegistry, Move, Pose, Scenery, WorldAction};
+use meridian_ids::ZoneMap;
 use meridian_link::{LinkEndpoint, LinkTotals, PacketIo};
 
+use crate::border_watch::{self, BorderCrossing, BorderWatch};
 use crate::connection::{self, ConnectionState, Connector};
 use crate::input::LocalInput;
 use crate::passes::Passes;
 use crate::plugin::{ClientNetPlugin, GameFn, OwnPlayer, ReplicatedUpdates};
-use crate::prediction::CorrectionStats;
+use crate::prediction::{Correction, CorrectionStats};
 use crate::probe::{ProbeSample, Probes, Sighting};
 use crate::session::Session;
 
@@ -29,6 +31,8 @@ pub struct HeadlessOptions {
     pub interpolate: bool,
     /// Where to ask for another session when the connection breaks; without it, a break is final.
     pub server_url: Option<String>,
+    /// The zones at whose borders it is measured how gapless the others are seen; without them nothing is.
+    pub watch_borders: Option<ZoneMap>,
     /// The game that is played.
     pub game: GameFn,
 }
@@ -44,6 +48,8 @@ pub struct ClientStats {
     pub corrections: u64,
     /// Connections that broke.
     pub disconnects: u64,
+    /// How often the own player's entity was taken away and another came in its place, within a connection.
+    pub respawns: u64,
     /// What went through the link.
     pub link: LinkTotals,
 }
@@ -52,6 +58,7 @@ pub struct ClientStats {
 pub struct HeadlessClient {
     world: World,
     next_tick_at: Instant,
+    next_wake_at: Instant,
     received_at: Option<Instant>,
     virtual_time: bool,
     passes: Passes,
@@ -81,6 +88,9 @@ impl HeadlessClient {
             interpolate: options.interpolate,
             game: options.game,
         });
+        if let Some(zones) = options.watch_borders {
+            border_watch::add(&mut app, zones, session.world.tick_rate_hz);
+        }
         app.finish();
         app.cleanup();
         connection::connect(app.world_mut(), session, now);
@@ -94,6 +104,7 @@ impl HeadlessClient {
             own: world.query_filtered(),
             world,
             next_tick_at: now,
+            next_wake_at: now,
             received_at: None,
             virtual_time: false,
         }
@@ -116,6 +127,8 @@ impl HeadlessClient {
             self.received_at = Some(now);
             self.passes.receive(&mut self.world, now);
         }
+        let held_back = self.world.resource::<LinkEndpoint>().next_due();
+        self.next_wake_at = held_back.map_or(self.next_tick_at, |due| due.min(self.next_tick_at));
     }
 
     fn tick(&mut self, now: Instant) {
@@ -138,6 +151,11 @@ impl HeadlessClient {
 
     /// When [`Self::update`] must be called at the latest.
     pub fn next_wake(&self) -> Instant {
+        self.next_wake_at
+    }
+
+    /// When the next tick is due: what the player does in it must be set by then.
+    pub fn next_tick(&self) -> Instant {
         self.next_tick_at
     }
 
@@ -189,6 +207,7 @@ impl HeadlessClient {
                 .get_resource::<CorrectionStats>()
                 .map_or(0, |stats| stats.corrections),
             disconnects: world.resource::<Connector>().disconnects,
+            respawns: world.resource::<Connector>().respawns,
             link: world.resource::<LinkEndpoint>().counters().totals(),
         }
     }
@@ -206,6 +225,27 @@ impl HeadlessClient {
     /// Takes what was seen of others' actions.
     pub fn drain_sightings(&mut self) -> Vec<Sighting> {
         self.world.resource_mut::<Probes>().drain_sightings()
+    }
+
+    /// Takes how the own player was corrected since the last call; nothing where it is not predicted.
+    pub fn drain_corrections(&mut self) -> Vec<Correction> {
+        self.world
+            .get_resource_mut::<CorrectionStats>()
+            .map_or_else(Vec::new, |mut stats| stats.drain())
+    }
+
+    /// States of the zone that were compared with the prediction since the start.
+    pub fn states_compared(&self) -> u64 {
+        self.world
+            .get_resource::<CorrectionStats>()
+            .map_or(0, |stats| stats.compared)
+    }
+
+    /// Takes how the others were seen to cross borders since the last call; nothing where they are not watched.
+    pub fn drain_border_crossings(&mut self) -> Vec<BorderCrossing> {
+        self.world
+            .get_resource_mut::<BorderWatch>()
+            .map_or_else(Vec::new, |mut watch| watch.drain())
     }
 
     /// The client's world, for tests and tools.

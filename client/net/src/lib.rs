@@ -4,6 +4,7 @@
 //! player, interpolates the others and measures how long actions take. [`HeadlessClient`] is an app with nothing else.
 //! It draws nothing, reads no keys, and never sees a private key.
 
+mod border_watch;
 mod clock;
 mod connection;
 mod headless;
@@ -16,13 +17,14 @@ mod probe;
 mod pushed;
 mod session;
 
+pub use border_watch::{BorderCrossing, BorderWatch};
 pub use clock::{SlackController, SlackSample, TickPhase};
 pub use connection::{ConnectionState, Connector, RECONNECT_AFTER};
 pub use headless::{ClientStats, HeadlessClient, HeadlessOptions};
 pub use input::LocalInput;
 pub use interpolation::{InterpolatedPose, InterpolationDelay, PoseHistory};
 pub use plugin::{ClientNetPlugin, ClientSystems, GameFn, OwnPlayer, ReplicatedUpdates};
-pub use prediction::{CorrectionStats, PredictionRing};
+pub use prediction::{Correction, CorrectionStats, PredictionRing};
 pub use probe::{ProbeSample, ProbeTerms, Probes, Sighting};
 pub use pushed::PushedAhead;
 pub use session::{Session, SessionError, request_session};

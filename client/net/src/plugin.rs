@@ -21,7 +21,7 @@ use lightyear::prelude::{Controlled, LocalTimeline, MessageReceiver};
 use lightyear::transport::plugin::PacketReceived;
 use lightyear_messages::plugin::MessageSystems;
 use lightyear_replication::prelude::ReplicationSystems;
-use meridian_game::{Move, OwnerState, Pose, ProbeReport, ProtocolPlugin, ProtocolSide, Welcome};
+use meridian_game::{Identity, Move, OwnerState, Pose, ProbeReport, ProtocolPlugin, ProtocolSide, Welcome};
 use meridian_ids::{Tick, TickRate};
 use meridian_link::LinkPlugin;
 
@@ -186,9 +186,13 @@ fn take_control(controlled: On<Add, Controlled>, mut commands: Commands) {
 
 fn count_updates(
     poses: Query<Entity, (Changed<Pose>, Without<OwnPlayer>)>,
-    own: Query<Entity, (Changed<OwnerState>, With<OwnPlayer>)>,
+    own: Query<(Entity, &Identity), (Changed<OwnerState>, With<OwnPlayer>)>,
     mut updates: ResMut<ReplicatedUpdates>,
+    mut connector: ResMut<Connector>,
 ) {
+    for (entity, identity) in &own {
+        connector.see_own(entity, identity.entity);
+    }
     updates.0 += (poses.iter().count() + own.iter().count()) as u64;
 }
 

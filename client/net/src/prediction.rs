@@ -58,14 +58,34 @@ pub struct CorrectionStats {
     pub corrections: u64,
     /// How far the player moved by each correction, in metres; the last ones.
     pub distances_m: VecDeque<f32>,
+    /// Corrections that nobody has taken yet.
+    undrained: Vec<Correction>,
+}
+
+/// One correction of the own player.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Correction {
+    /// How far the player moved by it, in metres.
+    pub distance_m: f32,
+    /// Where the zone had the player in the tick that was predicted otherwise.
+    pub position: Vec3,
 }
 
 /// Corrections whose distance is kept.
 const DISTANCES_KEPT: usize = 4_096;
 
 impl CorrectionStats {
-    fn note(&mut self, distance_m: f32) {
+    /// Takes the corrections since the last call; if it comes rarely, only the first ones.
+    pub fn drain(&mut self) -> Vec<Correction> {
+        std::mem::take(&mut self.undrained)
+    }
+
+    fn note(&mut self, correction: Correction) {
+        let distance_m = correction.distance_m;
         self.corrections += 1;
+        if self.undrained.len() < DISTANCES_KEPT {
+            self.undrained.push(correction);
+        }
         if self.distances_m.len() >= DISTANCES_KEPT {
             self.distances_m.pop_front();
         }
@@ -252,7 +272,10 @@ fn reconcile(
         step(state, input, &surroundings, delta_seconds)
     });
     if let Some(corrected) = corrected {
-        stats.note(corrected.position.distance(movement.position));
+        stats.note(Correction {
+            distance_m: corrected.position.distance(movement.position),
+            position: truth.position,
+        });
         *movement = corrected;
         *pose = Pose {
             position: corrected.position,
@@ -313,6 +336,24 @@ mod tests {
         // Said once, it is known: the next state that follows from it needs no correction.
         let next = walk(truth, Move::new(Vec2::X, 0.0, false).0);
         assert_eq!(ring.reconcile(Tick(4), next, walk), None);
+    }
+
+    #[test]
+    fn corrections_are_taken_once_and_kept_for_who_looks_at_the_last() {
+        let mut stats = CorrectionStats::default();
+        let correction = Correction {
+            distance_m: 0.25,
+            position: Vec3::X,
+        };
+        (0..DISTANCES_KEPT + 5).for_each(|_| stats.note(correction));
+        assert_eq!(stats.drain().len(), DISTANCES_KEPT);
+        assert!(stats.drain().is_empty());
+        stats.note(correction);
+        assert_eq!(stats.drain(), [correction]);
+        assert_eq!(
+            (stats.corrections, stats.distances_m.len()),
+            (DISTANCES_KEPT as u64 + 6, DISTANCES_KEPT)
+        );
     }
 
     #[test]

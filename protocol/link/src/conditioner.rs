@@ -106,7 +106,7 @@ impl InFlight {
 
 /// A [`PacketIo`] behind a bad link: both directions are conditioned.
 ///
-/// Its owner must call [`Self::pump`] when a packet comes out (see [`Self::next_due`]), for there is no thread.
+/// Its owner must call [`Self::pump`] when a packet comes out (see [`PacketIo::next_due`]), for there is no thread.
 pub struct ConditionedIo<I> {
     inner: I,
     conditions: LinkConditions,
@@ -131,14 +131,6 @@ impl<I: PacketIo> ConditionedIo<I> {
     /// Changes the conditions for packets from now on.
     pub fn set_conditions(&mut self, conditions: LinkConditions) {
         self.conditions = conditions;
-    }
-
-    /// When the next packet comes out of either direction.
-    pub fn next_due(&self) -> Option<Instant> {
-        [self.incoming.next_due(), self.outgoing.next_due()]
-            .into_iter()
-            .flatten()
-            .min()
     }
 
     /// Sends what is due, and takes in what the socket has.
@@ -175,5 +167,53 @@ impl<I: PacketIo> PacketIo for ConditionedIo<I> {
 
     fn counters(&self) -> &LinkCounters {
         self.inner.counters()
+    }
+
+    /// When the next packet comes out of either direction.
+    fn next_due(&self) -> Option<Instant> {
+        [self.incoming.next_due(), self.outgoing.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryNetwork;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn who_wakes_when_a_packet_is_due_sends_and_receives_it_on_time() {
+        let conditions = LinkConditions {
+            delay: 30 * MS,
+            ..LinkConditions::default()
+        };
+        let network = MemoryNetwork::new(LinkConditions::default(), 1);
+        let mut near = ConditionedIo::new(network.open(address(1)), conditions, 1);
+        let mut far = network.open(address(2));
+        let start = Instant::now();
+        assert_eq!(near.next_due(), None);
+        near.send(address(2), b"ask", start);
+        assert_eq!(near.next_due(), Some(start + 30 * MS));
+        assert_eq!(
+            (near.try_receive(start + 29 * MS), far.try_receive(start + 29 * MS)),
+            (None, None)
+        );
+        assert_eq!(near.try_receive(start + 30 * MS), None);
+        assert!(far.try_receive(start + 30 * MS).is_some(), "sent when it was due");
+        far.send(address(1), b"answer", start + 40 * MS);
+        // Its arrival at the socket is announced as ever; from then on it is held back.
+        assert_eq!(near.try_receive(start + 40 * MS), None);
+        assert_eq!(near.next_due(), Some(start + 70 * MS));
+        let answer = near.try_receive(start + 70 * MS);
+        assert_eq!(answer.map(|packet| packet.arrived), Some(start + 70 * MS));
+        assert_eq!(near.next_due(), None);
     }
 }

@@ -51,4 +51,9 @@ pub trait PacketIo: Send + Sync {
     fn send(&mut self, peer: SocketAddr, payload: &[u8], now: Instant);
     /// What has gone through.
     fn counters(&self) -> &LinkCounters;
+    /// When a packet comes out that nothing else announces, because it is held back in this process: its owner must call
+    /// [`Self::try_receive`] by then, which also sends what is due.
+    fn next_due(&self) -> Option<Instant> {
+        None
+    }
 }

@@ -148,6 +148,11 @@ impl LinkEndpoint {
         self.io.counters().clone()
     }
 
+    /// When the endpoint must be looked at although nothing announces a packet; see [`PacketIo::next_due`].
+    pub fn next_due(&self) -> Option<Instant> {
+        self.io.next_due()
+    }
+
     /// Makes `link` a client's only link, to `server`: packets of any other peer are a stranger's from now on.
     pub fn reconnect(&mut self, server: SocketAddr, link: Entity) {
         self.links = HashMap::from_iter([(server, link)]);

@@ -33,6 +33,7 @@ impl Bot {
             predict: false,
             interpolate: false,
             server_url: None,
+            watch_borders: None,
             game: demo_game(),
         };
         Self {

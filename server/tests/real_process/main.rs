@@ -12,3 +12,4 @@ mod lifetime;
 mod session;
 mod support;
 mod swarm;
+mod zones;

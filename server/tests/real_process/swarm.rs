@@ -5,7 +5,7 @@ use std::time::Duration;
 use meridian_loadgen::{
     report::Bots,
     scenario::ScenarioKind,
-    swarm::{self, SwarmOptions, demo_game},
+    swarm::{self, Faults, SwarmOptions, demo_game},
     timing::Timing,
 };
 
@@ -16,7 +16,7 @@ fn ten_bots_play_and_a_signal_ends_the_server_in_order() {
     let mut server = Server::start_every_role("");
     assert_eq!(get(&server.url("admin", "/ready")).status, 200);
 
-    let report = swarm::run(&ten_bots(&server), &|_: &Timing| {}).unwrap();
+    let report = swarm::run(&bots(&server, 10), &|_: &Timing| {}).unwrap();
     let everybody = Bots {
         requested: 10,
         connected: 10,
@@ -37,11 +37,12 @@ fn ten_bots_play_and_a_signal_ends_the_server_in_order() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-fn ten_bots(server: &Server) -> SwarmOptions {
+/// A short run of so many bots that stay near the centre.
+pub fn bots(server: &Server, bots: usize) -> SwarmOptions {
     SwarmOptions {
         server: server.url("http", ""),
         admin: Some(server.url("admin", "")),
-        bots: 10,
+        bots,
         measure: Duration::from_secs(3),
         warmup: Duration::from_secs(2),
         scenario: ScenarioKind::Crowd,
@@ -49,5 +50,6 @@ fn ten_bots(server: &Server) -> SwarmOptions {
         probe_every: Duration::from_millis(200),
         seed: 1,
         game: demo_game(),
+        faults: Faults::default(),
     }
 }

@@ -52,6 +52,18 @@ pub struct Bounds {
     /// Most handoffs of one entity within any second
     #[arg(long, value_name = "N")]
     pub max_handoffs_per_entity_second: Option<u64>,
+    /// Largest 99th percentile of the waits between updates of who is seen to walk over a border of zones, in ticks
+    #[arg(long, value_name = "TICKS", value_parser = figure)]
+    pub max_observer_gap_p99_ticks: Option<f64>,
+    /// Largest 99th percentile of the corrections near borders of zones, in centimetres; needs --predict
+    #[arg(long, value_name = "CM", value_parser = figure)]
+    pub max_correction_p99_cm: Option<f64>,
+    /// Most often that a bot's own player was taken away and came anew while connected
+    #[arg(long, value_name = "N")]
+    pub max_respawns: Option<u64>,
+    /// Largest 99th percentile of the action latency in other zones while one was stalled, in ticks; needs --stall-zone
+    #[arg(long, value_name = "TICKS", value_parser = figure)]
+    pub max_elsewhere_p99_ticks: Option<f64>,
 }
 
 /// No figure is within a bound that is not a number or below 0, and every figure within one without end.
@@ -132,7 +144,11 @@ impl Bounds {
             ),
             ("--max-disconnected", count(self.max_disconnected), Some(missing as f64)),
         ];
-        let mut exceeded: Vec<_> = checks.into_iter().filter_map(most).collect();
+        let mut exceeded: Vec<_> = checks
+            .into_iter()
+            .chain(self.border_checks(report))
+            .filter_map(most)
+            .collect();
         exceeded.extend(self.exceeded_by_zones(report));
         exceeded
     }
@@ -179,11 +195,41 @@ fn least((flag, bound, measured): Check) -> Option<Exceeded> {
     (!within).then_some(Exceeded { flag, bound, measured })
 }
 
+impl Bounds {
+    fn border_checks(&self, report: &Report) -> [Check; 4] {
+        let near_border_p99_cm = report
+            .corrections
+            .and_then(|corrections| corrections.near_border_p99_cm);
+        [
+            (
+                "--max-observer-gap-p99-ticks",
+                self.max_observer_gap_p99_ticks,
+                report.observer_gap_ticks.p99,
+            ),
+            (
+                "--max-correction-p99-cm",
+                self.max_correction_p99_cm,
+                near_border_p99_cm,
+            ),
+            (
+                "--max-respawns",
+                self.max_respawns.map(|count| count as f64),
+                report.respawns.map(|count| count as f64),
+            ),
+            (
+                "--max-elsewhere-p99-ticks",
+                self.max_elsewhere_p99_ticks,
+                report.action_latency_elsewhere_ticks.p99,
+            ),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::histogram::Summary;
-    use crate::report::{Audit, Bots, Handoffs, Inputs};
+    use crate::report::{Audit, Bots, Corrections, Handoffs, Inputs};
 
     fn report() -> Report {
         Report {
@@ -272,6 +318,42 @@ mod tests {
         assert_eq!(
             messages,
             ["--max-lost 0: measured 1.000", "--min-handoffs 100: measured 99.000"]
+        );
+    }
+
+    #[test]
+    fn borders_have_bounds_too() {
+        let bounds = Bounds {
+            max_observer_gap_p99_ticks: Some(3.0),
+            max_correction_p99_cm: Some(1.0),
+            max_respawns: Some(0),
+            max_elsewhere_p99_ticks: Some(3.0),
+            ..Bounds::default()
+        };
+        let p99 = |figure: f64| Summary {
+            p99: Some(figure),
+            ..Summary::default()
+        };
+        let mut report = Report {
+            observer_gap_ticks: p99(3.0),
+            corrections: Some(Corrections {
+                near_border_p99_cm: Some(0.0),
+                ..Corrections::default()
+            }),
+            respawns: Some(0),
+            action_latency_elsewhere_ticks: p99(2.0),
+            ..Report::default()
+        };
+        assert_eq!(bounds.exceeded(&report), []);
+        (report.observer_gap_ticks, report.respawns, report.corrections) = (p99(4.0), Some(1), None);
+        let messages: Vec<String> = bounds.exceeded(&report).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            messages,
+            [
+                "--max-observer-gap-p99-ticks 3: measured 4.000",
+                "--max-correction-p99-cm 1: not measured",
+                "--max-respawns 0: measured 1.000"
+            ]
         );
     }
 

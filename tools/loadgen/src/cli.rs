@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod faults;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +22,9 @@ Examples:
   loadgen baseline --bots 40 --report stock.json     the same bots against a stock lightyear server, started for the run
   loadgen run --bots 40 --baseline stock.json --max-action-p50-ticks 1.6
   loadgen run --bots 40 --max-duplicated 0 --max-lost 0 --min-handoffs 100
-  loadgen audit --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611   watches until Ctrl-C";
+  loadgen audit --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611   watches until Ctrl-C
+  loadgen run --scenario crossing --predict --link-delay 80 --max-correction-p99-cm 1 --max-respawns 0
+  loadgen run --scenario camp --warmup 15 --stall-zone north-east --max-elsewhere-p99-ticks 3";
 
 /// Load for a Meridian server, and reports of what it measured.
 #[derive(Clone, Debug, Parser)]
@@ -96,6 +100,10 @@ pub struct RunArgs {
     /// What both kinds of runs have in common.
     #[command(flatten)]
     pub swarm: SwarmArgs,
+    // Last, for the heading of these flags holds for all that follow.
+    /// What goes wrong in the run, on purpose.
+    #[command(flatten)]
+    pub faults: faults::FaultArgs,
 }
 
 /// Arguments of `loadgen baseline`.
@@ -215,6 +223,9 @@ mod tests {
             ["--max-bytes-per-update", "nan"],
             ["--max-bot-tick-us", "nan"],
             ["--max-server-tick-us", "nan"],
+            ["--max-observer-gap-p99-ticks", "nan"],
+            ["--max-correction-p99-cm", "nan"],
+            ["--max-elsewhere-p99-ticks", "nan"],
         ] {
             let line = ["loadgen", "run", wrong[0], wrong[1]];
             assert!(Cli::try_parse_from(line).is_err(), "{wrong:?}");

@@ -95,6 +95,46 @@ impl DurationHistogram {
     }
 }
 
+/// A histogram of figures other than durations, to a resolution of its own.
+#[derive(Clone, Debug)]
+pub struct FigureHistogram {
+    histogram: Histogram<u64>,
+    resolution: f64,
+}
+
+impl FigureHistogram {
+    /// The largest figure that is told apart from larger ones, in units of the resolution.
+    const LARGEST: u64 = 10_000_000;
+
+    /// A histogram that tells figures to `resolution`, exactly up to two thousand times that.
+    pub fn new(resolution: f64) -> Self {
+        #[expect(clippy::expect_used, reason = "the bounds are constants that the histogram accepts")]
+        let histogram = Histogram::new_with_bounds(1, Self::LARGEST, SIGNIFICANT_DIGITS).expect("valid bounds");
+        Self { histogram, resolution }
+    }
+
+    /// Counts a figure; one that is no number or below 0 counts as 0.
+    pub fn record(&mut self, figure: f64) {
+        self.histogram
+            .saturating_record((figure / self.resolution).round() as u64);
+    }
+
+    /// The percentiles.
+    pub fn summary(&self) -> Summary {
+        let samples = self.histogram.len();
+        let figure = |units: u64| (samples > 0).then_some(units as f64 * self.resolution);
+        let at = |quantile: f64| figure(self.histogram.value_at_quantile(quantile));
+        Summary {
+            samples,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: figure(self.histogram.max()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +166,25 @@ mod tests {
         let summary = DurationHistogram::default().summary_ms();
         assert_eq!(summary, Summary::default());
         assert_eq!(summary.p50, None);
+    }
+
+    #[test]
+    fn small_figures_are_told_exactly_to_their_resolution() {
+        let mut ticks = FigureHistogram::new(1.0);
+        (0..99).for_each(|_| ticks.record(1.0));
+        ticks.record(3.0);
+        let summary = ticks.summary();
+        assert_eq!(
+            (summary.p50, summary.p99, summary.max),
+            (Some(1.0), Some(1.0), Some(3.0))
+        );
+        let mut centimetres = FigureHistogram::new(0.01);
+        [0.0, 1.25, 9.87]
+            .into_iter()
+            .for_each(|figure| centimetres.record(figure));
+        let summary = centimetres.summary();
+        assert!((summary.p50.unwrap() - 1.25).abs() < 1e-9 && (summary.max.unwrap() - 9.87).abs() < 1e-9);
+        assert_eq!(FigureHistogram::new(1.0).summary(), Summary::default());
     }
 
     #[test]

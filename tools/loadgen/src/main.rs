@@ -77,6 +77,7 @@ fn swarm_options(args: &RunArgs) -> SwarmOptions {
         probe_every: swarm.probe_every,
         seed: swarm.seed,
         game: demo_game(),
+        faults: args.faults.faults(),
     }
 }
 

@@ -53,6 +53,21 @@ pub struct Report {
     pub server: Server,
     /// The load generator's own cost.
     pub loadgen: Loadgen,
+    /// Of each time that somebody was seen to walk over a border of zones, the longest wait between two updates, in ticks.
+    #[serde(default)]
+    pub observer_gap_ticks: Summary,
+    /// Corrections of predicted players; absent where none were predicted.
+    #[serde(default)]
+    pub corrections: Option<Corrections>,
+    /// How often a bot's own player was taken away and another came in its place while the bot was connected.
+    #[serde(default)]
+    pub respawns: Option<u64>,
+    /// The action latency of bots in other zones than the one that was stalled, while it was, in ticks.
+    #[serde(default)]
+    pub action_latency_elsewhere_ticks: Summary,
+    /// Bots of the stalled zone that could act again; absent where no zone was stalled.
+    #[serde(default)]
+    pub back_after_stall: Option<BackAfterStall>,
 }
 
 /// How many bots there were.
@@ -188,6 +203,33 @@ pub struct Loadgen {
     pub cpu_us_per_bot_tick: Option<f64>,
 }
 
+/// Corrections of predicted players, in the measuring window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Corrections {
+    /// States of zones that were compared with what had been predicted.
+    pub compared: u64,
+    /// Of these, those that differed.
+    pub count: u64,
+    /// Median of how far a player moved by a correction, in centimetres; absent without corrections, as are the next two.
+    pub p50_cm: Option<f64>,
+    /// 99th percentile.
+    pub p99_cm: Option<f64>,
+    /// Largest.
+    pub max_cm: Option<f64>,
+    /// 99th percentile of the corrections within two metres of a border of zones; 0 where bots walked there and none was
+    /// corrected, absent where none walked there.
+    pub near_border_p99_cm: Option<f64>,
+}
+
+/// What became of the bots in a zone that was stalled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackAfterStall {
+    /// Bots that saw an action applied that they had done after the stall.
+    pub back: u64,
+    /// Bots that were in the zone when the stall began.
+    pub of: u64,
+}
+
 impl Report {
     /// Fills in the latencies, in both units.
     pub fn set_latencies(&mut self, action_ms: Summary, observer_ms: Summary, tick: Duration) {
@@ -228,8 +270,9 @@ mod tests {
         top.sort();
         assert_eq!(
             top.join(" "),
-            "action_latency_ms action_latency_ticks audit bots handoffs inputs loadgen observer_latency_ms \
-             observer_latency_ticks seconds server terms_ms tick_rate_hz wire"
+            "action_latency_elsewhere_ticks action_latency_ms action_latency_ticks audit back_after_stall bots corrections \
+             handoffs inputs loadgen observer_gap_ticks observer_latency_ms observer_latency_ticks respawns seconds server \
+             terms_ms tick_rate_hz wire"
         );
         let sorted = |section: &str| {
             let mut keys: Vec<_> = keys(&json[section]).split(' ').map(str::to_owned).collect();
@@ -283,6 +326,17 @@ mod tests {
         assert!(json["handoffs"].is_null() && json["inputs"]["late"].is_null());
         assert!(json["action_latency_ms"]["p50"].is_null());
         assert!(json["wire"]["bytes_per_entity_update"].is_null());
+    }
+
+    #[test]
+    fn a_report_of_before_borders_were_measured_can_be_read() {
+        let mut json = serde_json::to_value(Report::default()).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        for new in ["observer_gap_ticks", "corrections", "respawns", "back_after_stall"] {
+            assert!(fields.remove(new).is_some());
+        }
+        fields.remove("action_latency_elsewhere_ticks");
+        assert_eq!(serde_json::from_value::<Report>(json).unwrap(), Report::default());
     }
 
     #[test]

@@ -5,20 +5,27 @@
 //! next tick of any, and touches only the bots concerned. It never waits for the server's HTTP side: sessions are asked
 //! for on a thread of their own.
 
+mod border;
 mod bot;
 mod driver;
 mod joiner;
 mod sockets;
+mod stall;
+
+pub use stall::Stall;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::channel;
+use std::net::UdpSocket;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use meridian_client_net::{GameFn, ProbeTerms};
 use meridian_game::demo::DemoPlugin;
 use meridian_ids::TickRate;
+use meridian_link::LinkConditions;
 
 use crate::audit::follow::{Followed, follow};
 use crate::histogram::{DurationHistogram, Summary};
@@ -27,7 +34,10 @@ use crate::report::{Bots, Inputs, Loadgen, Report, TERMS, cpu_us_per};
 use crate::scenario::{ScenarioKind, Stage};
 use crate::scrape::{Scrape, Scraped};
 use crate::timing::Timing;
+use border::BorderFigures;
+use bot::Bot;
 use driver::{DriverOptions, Part};
+use stall::StalledZone;
 
 /// Bots of one driver thread at most: at 150 us a tick, half of a core at 60 Hz.
 pub const BOTS_PER_DRIVER: usize = 50;
@@ -55,6 +65,17 @@ pub struct SwarmOptions {
     pub seed: u64,
     /// The game that the server plays.
     pub game: GameFn,
+    /// What goes wrong on purpose.
+    pub faults: Faults,
+}
+
+/// What goes wrong in a run on purpose.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// What each bot's link does to packets, each way.
+    pub link: LinkConditions,
+    /// A zone that stands still in the middle of the measuring window.
+    pub stall: Option<Stall>,
 }
 
 /// The game that a server plays unless it was built for another.
@@ -68,6 +89,7 @@ pub fn demo_game() -> GameFn {
 struct Measured {
     board: ProbeBoard,
     terms: [DurationHistogram; TERMS.len()],
+    border: BorderFigures,
 }
 
 impl Measured {
@@ -76,6 +98,7 @@ impl Measured {
         Self {
             board,
             terms: std::array::from_fn(|_| DurationHistogram::default()),
+            border: BorderFigures::default(),
         }
     }
 
@@ -119,30 +142,27 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
     let tick = world.tick_rate_hz.tick_duration();
     let timing = Timing::start(options.bots, options.warmup, options.measure);
     let measured = Arc::new(Mutex::new(Measured::new(&timing)));
+    let zones = Arc::new(world.zone_map());
+    let stall = StalledZone::new(options, &world, &zones, &timing)?.map(Arc::new);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = options.bots.div_ceil(BOTS_PER_DRIVER).clamp(1, cores);
     let driver_options = DriverOptions {
         timing,
-        stage: Stage::new(options.scenario, &world),
+        stage: Stage::new(options.scenario, &world, options.bots)?,
         seed: options.seed,
         predict: options.predict,
         probe_every: options.probe_every,
         server: options.server.clone(),
         game: options.game.clone(),
         measured: measured.clone(),
+        zones,
+        watches_borders: options.scenario.needs_zones(),
+        link: options.faults.link,
+        stall: stall.clone(),
     };
-    let (inboxes, handles): (Vec<_>, Vec<_>) = (0..count)
-        .map(|driver| {
-            let (sender, inbox) = channel();
-            let driver_options = driver_options.clone();
-            let builder = std::thread::Builder::new().name(format!("bots-{driver}"));
-            let handle = builder
-                .spawn(move || driver::drive(&driver_options, &inbox))
-                .context("cannot start a thread");
-            (sender, handle)
-        })
-        .unzip();
+    let (inboxes, handles): (Vec<_>, Vec<_>) = (0..count).map(|driver| start_driver(driver, &driver_options)).unzip();
     let joiner = joiner::start(driver_options, first, options.bots, inboxes)?;
+    let stalling = stall.clone().map(|stall| start_stall(stall, timing)).transpose()?;
     let (scrapes, followed) = watch(options, world.tick_rate_hz, &timing, progress)?;
     joiner
         .join()
@@ -150,6 +170,12 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
     let mut parts = Vec::with_capacity(count);
     for handle in handles {
         parts.push(handle?.join().map_err(|_| anyhow!("a thread of bots panicked"))??);
+    }
+    if let Some(stalling) = stalling {
+        let stalled = stalling
+            .join()
+            .map_err(|_| anyhow!("the thread that stalls a zone panicked"))?;
+        stalled.context("no zone was stalled")?;
     }
     let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
     measured.board.give_up(Instant::now());
@@ -159,7 +185,8 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
             "actions without an echo; they count with the time they had"
         );
     }
-    let mut report = summarise(options, &Part::sum(&parts), scrapes.as_ref(), tick);
+    let part = Part::sum(&parts);
+    let mut report = summarise(options, &part, scrapes.as_ref(), tick);
     report.tick_rate_hz = u64::from(world.tick_rate_hz.hz());
     report.set_latencies(
         measured.board.action().summary_ms(),
@@ -169,7 +196,41 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
     report.terms_ms = measured.terms_ms();
     report.audit = followed.map(|followed| followed.audit);
     report.handoffs = followed.map(|followed| followed.handoffs);
+    measured.border.fill(&mut report, &part, options.predict);
+    if let Some(stall) = &stall {
+        stall.fill(&mut report, Instant::now(), tick);
+    }
     Ok(report)
+}
+
+/// Starts a driver; its bots come through the sender.
+fn start_driver(
+    number: usize,
+    options: &DriverOptions,
+) -> (
+    Sender<(Bot, UdpSocket)>,
+    anyhow::Result<JoinHandle<anyhow::Result<Part>>>,
+) {
+    let (sender, inbox) = channel();
+    let options = options.clone();
+    let builder = std::thread::Builder::new().name(format!("bots-{number}"));
+    let handle = builder
+        .spawn(move || driver::drive(&options, &inbox))
+        .context("cannot start a thread");
+    (sender, handle)
+}
+
+fn start_stall(stall: Arc<StalledZone>, timing: Timing) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let work = move || {
+        let result = stall.run(&timing);
+        if let Err(error) = &result {
+            // Told at once, for the run goes on to its end.
+            tracing::error!("no zone was stalled: {error:#}");
+        }
+        result
+    };
+    let builder = std::thread::Builder::new().name("stall".to_owned());
+    builder.spawn(work).context("cannot start a thread")
 }
 
 /// Shows the progress, scrapes the server's metrics when the measuring window begins and ends, and audits its zones throughout.

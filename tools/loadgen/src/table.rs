@@ -91,6 +91,14 @@ fn latencies(report: &Report, baseline: Option<&Report>) -> Table {
         let stock = baseline.map(|stock| &stock.server.gateway_tick_ms);
         add("gateway tick, ms".into(), &report.server.gateway_tick_ms, stock);
     }
+    // The stock server has no zones, so nothing stands beside these.
+    let of_zones = [
+        ("observer gap at borders, ticks", &report.observer_gap_ticks),
+        ("action in other zones, ticks", &report.action_latency_elsewhere_ticks),
+    ];
+    for (name, summary) in of_zones.iter().filter(|(_, summary)| summary.samples > 0) {
+        add((*name).into(), summary, None);
+    }
     table
 }
 
@@ -153,6 +161,20 @@ const FIGURES: &[Figure] = &[
     ("lines of zones taken over", |report| {
         report.audit.map(|audit| audit.stale_lines as f64)
     }),
+    ("corrections", |report| {
+        report.corrections.map(|corrections| corrections.count as f64)
+    }),
+    ("corrections p99, cm", |report| report.corrections?.p99_cm),
+    ("corrections at borders p99, cm", |report| {
+        report.corrections?.near_border_p99_cm
+    }),
+    ("respawns", |report| report.respawns.map(|count| count as f64)),
+    ("bots in the stalled zone", |report| {
+        report.back_after_stall.map(|bots| bots.of as f64)
+    }),
+    ("of them back after the stall", |report| {
+        report.back_after_stall.map(|bots| bots.back as f64)
+    }),
 ];
 
 fn per_bot_second(report: &Report, count: u64) -> Option<f64> {
@@ -203,7 +225,7 @@ fn ratio(own: Option<f64>, stock: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Audit, Bots, Handoffs, Wire};
+    use crate::report::{Audit, Bots, Corrections, Handoffs, Wire};
 
     fn report(p50: f64) -> Report {
         let wire = Wire {
@@ -273,6 +295,27 @@ mod tests {
         ] {
             assert_eq!(line(&text, figure).last(), Some(&shown), "{text}");
         }
+    }
+
+    #[test]
+    fn figures_of_borders_are_shown_where_they_were_measured() {
+        let mut report = report(1.0);
+        assert!(!render(&report, None).contains("border"));
+        report.observer_gap_ticks = Summary {
+            samples: 9,
+            p99: Some(3.0),
+            ..Summary::default()
+        };
+        report.corrections = Some(Corrections {
+            near_border_p99_cm: Some(0.25),
+            ..Corrections::default()
+        });
+        let text = render(&report, None);
+        assert_eq!(
+            line(&text, "observer gap")[4..],
+            ["ticks", "-", "-", "3", "-", "-", "9"]
+        );
+        assert_eq!(line(&text, "corrections at borders").last(), Some(&"0.25"));
     }
 
     #[test]

@@ -3,10 +3,14 @@
 use bevy::app::App;
 use bevy::ecs::component::Component;
 use bevy::ecs::entity::Entity;
+use bevy::ecs::lifecycle::Remove;
+use bevy::ecs::observer::On;
 use bevy::ecs::resource::Resource;
+use bevy::ecs::system::Commands;
 use bevy::ecs::world::World;
 use bevy::platform::collections::HashMap;
 use lightyear::prelude::{ControlledBy, Lifetime, MessageSender, NetworkTarget, Replicate};
+use lightyear_replication::control::ControlledSend;
 use meridian_fabric::{EntitySnapshot, GatewayMessage, ProbeTiming, Snapshot};
 use meridian_game::{Identity, Welcome, WelcomeChannel, WorldComponents};
 use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, WorldEntityId, ZoneId};
@@ -19,6 +23,13 @@ use crate::{inputs, interest};
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Mirror>();
     app.init_resource::<PendingProbes>();
+    app.add_observer(end_control);
+}
+
+/// The link that controlled an entity is gone, and with it the filter that told nobody else of it: were the mark left, every client that
+/// sees the entity would take it for its own player until it leaves the world.
+fn end_control(removed: On<Remove, ControlledBy>, mut commands: Commands) {
+    commands.entity(removed.entity).try_remove::<ControlledSend>();
 }
 
 /// The mirrored entities, by their id in the world.

@@ -22,7 +22,7 @@ use meridian_fabric::{ZoneEnd, in_process, in_process_peers};
 use meridian_game::demo::DemoPlugin;
 use meridian_game::{Move, WorldDefinition};
 use meridian_gateway::{Gateway, GatewayConfig, InterestConfig, ZoneLink};
-use meridian_ids::{LeaseEpoch, PlayerId, Tick, TickClock, ZoneId};
+use meridian_ids::{LeaseEpoch, PlayerId, Tick, TickClock, ZoneId, ZoneMap};
 use meridian_link::{LinkConditions, MemoryNetwork};
 use meridian_session::{NETCODE_PROTOCOL_ID, TokenUserData};
 use meridian_zone::{AuditSink, CATCH_UP_TICKS_MAX, GHOST_REACH_M, Peer, Zone, ZoneConfig, ZoneLinks};
@@ -48,6 +48,8 @@ pub struct TestOptions {
     pub predict: bool,
     /// Whether clients interpolate the others.
     pub interpolate: bool,
+    /// The zones at whose borders clients watch the others.
+    pub watch_borders: Option<ZoneMap>,
     /// The game.
     pub game: GameFn,
     /// What stands between zones and the durable side, for faults of it.
@@ -66,6 +68,7 @@ impl Default for TestOptions {
             seed: 1,
             predict: true,
             interpolate: true,
+            watch_borders: None,
             game: demo_game(),
             bus: Arc::new(|_, bus| bus),
         }
@@ -258,6 +261,7 @@ impl TestWorld {
             predict: self.options.predict,
             interpolate: self.options.interpolate,
             server_url: None,
+            watch_borders: self.options.watch_borders.clone(),
             game: self.options.game.clone(),
         };
         let io = Box::new(self.network.open(client_address(index)));

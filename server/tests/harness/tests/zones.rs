@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bevy::ecs::entity::Entity;
 use bevy::ecs::query::{With, Without};
 use bevy::math::Vec3;
+use lightyear::prelude::Controlled;
 use meridian_bus::{Bus, Heard, Ticket};
 use meridian_client_net::{CorrectionStats, OwnPlayer};
 use meridian_game::movement::MovementState;
@@ -156,9 +158,9 @@ fn owned(world: &mut TestWorld, players: bool) -> Vec<(u16, WorldEntityId, Vec3)
     found
 }
 
-fn own_entity(world: &mut TestWorld, client: usize) -> bevy::ecs::entity::Entity {
+fn own_entity(world: &mut TestWorld, client: usize) -> Entity {
     let world = world.clients[client].world_mut();
-    let mut own = world.query_filtered::<bevy::ecs::entity::Entity, With<OwnPlayer>>();
+    let mut own = world.query_filtered::<Entity, With<OwnPlayer>>();
     own.single(world).expect("in the world")
 }
 
@@ -495,6 +497,24 @@ fn who_disconnects_in_mid_transfer_leaves_nothing_behind() {
     });
     world.run(Duration::from_secs(3));
     assert_eq!(owned(&mut world, true).len(), 1);
+}
+
+#[test]
+fn what_a_client_leaves_behind_in_a_zone_that_stands_still_is_nobody_elses() {
+    let mut world = TestWorld::new(two());
+    world.join_all(2);
+    let own = own_entity(&mut world, 1);
+    world.stalled.insert(0);
+    world.clients.remove(0);
+    // Longer than the gateway's timeout: the link is gone, and the zone has not heard of it.
+    world.run(Duration::from_secs(8));
+    let client = world.clients[0].world_mut();
+    let mut controlled = client.query_filtered::<Entity, With<Controlled>>();
+    assert_eq!(controlled.iter(client).collect::<Vec<_>>(), [own]);
+    world.stalled.clear();
+    world.run_until(Duration::from_secs(5), "the zone has heard of it", |world| {
+        owned(world, true).len() == 1
+    });
 }
 
 #[test]

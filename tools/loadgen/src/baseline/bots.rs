@@ -58,6 +58,7 @@ impl Swarm {
         let board = Arc::new(Mutex::new(ProbeBoard::new(timing.measure_from, timing.until)));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = options.bots.div_ceil(BOTS_PER_THREAD).clamp(1, cores);
+        let stage = Stage::new(options.scenario, world, options.bots)?;
         let mut threads = Vec::with_capacity(count);
         for thread in 0..count {
             let client_options: Vec<ClientOptions> = (thread..options.bots)
@@ -66,7 +67,7 @@ impl Swarm {
                     index,
                     server,
                     tick: world.tick_rate_hz.tick_duration(),
-                    stage: Stage::new(options.scenario, world),
+                    stage: stage.clone(),
                     seed: options.seed,
                     probe_every: options.probe_every,
                     board: board.clone(),

@@ -85,7 +85,7 @@ impl Client {
         let id = options.index as u64 + 1;
         app.insert_resource(Player {
             id,
-            behaviour: Behaviour::new(options.stage, options.seed, options.index),
+            behaviour: Behaviour::new(&options.stage, options.seed, options.index),
             sequence: 0,
             probe_every: options.probe_every,
             // Spread over the interval, so that no tick has to answer all probes.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use avian3d::prelude::{LinearVelocity, Position, Rotation};
-use bevy::app::{App, FixedFirst, FixedLast, FixedUpdate};
+use bevy::app::{App, FixedFirst, FixedLast, FixedUpdate, Startup};
 use bevy::ecs::entity::Entity;
 use bevy::ecs::lifecycle::Add;
 use bevy::ecs::observer::On;
@@ -30,8 +30,8 @@ use lightyear::prelude::{
 use meridian_game::demo::{CrateBody, DemoPlugin};
 use meridian_game::movement::MovementState;
 use meridian_game::{
-    CurrentTick, EntityIds, Identity, Move, PlayerInput, ProtocolSide, Scenery, SimulationSystems, SpawnPlayer,
-    WorldDefinition,
+    CurrentTick, EntityHooks, EntityIds, Identity, Move, PlayerInput, ProtocolSide, Scenery, SimulationSystems,
+    SpawnPlayer, WorldDefinition, ZoneScope,
 };
 use meridian_ids::{EntityIdMint, LeaseEpoch, PlayerId, ZoneId};
 use meridian_link::raise_thread_priority;
@@ -71,7 +71,16 @@ fn new_app(world: WorldDefinition, tick: Duration) -> App {
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, StatesPlugin, TransformPlugin));
     app.insert_resource(Scenery::new(&world));
-    app.insert_resource(world);
+    // One server has the whole world, whatever zones it is cut into.
+    let whole = WorldDefinition {
+        zones: Vec::new(),
+        ..world
+    };
+    app.insert_resource(ZoneScope {
+        zone: ZoneId(0),
+        map: whole.zone_map(),
+    });
+    app.insert_resource(whole);
     app.insert_resource(EntityIds(EntityIdMint::new(ZoneId(0), LeaseEpoch(1))));
     app.insert_resource(ProtocolSide::Zone);
     // Before lightyear: the game's own wire formats are registered only where lightyear is there already.
@@ -80,6 +89,10 @@ fn new_app(world: WorldDefinition, tick: Duration) -> App {
     app.init_resource::<Ticks>();
     app.add_observer(accept_link);
     app.add_observer(spawn_player);
+    app.add_systems(Startup, |world: &mut World| {
+        let hooks = *world.resource::<EntityHooks>();
+        (hooks.populate)(world);
+    });
     app.add_systems(FixedFirst, count_tick);
     app.add_systems(FixedUpdate, apply_inputs.before(SimulationSystems::Move));
     app.add_systems(

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use cpu_time::ThreadTime;
 use meridian_client_net::GameFn;
-use meridian_link::raise_thread_priority;
+use meridian_ids::ZoneMap;
+use meridian_link::{LinkConditions, raise_thread_priority};
 
 use super::Measured;
 use super::bot::Bot;
 use super::sockets::Sockets;
+use super::stall::StalledZone;
 use crate::report::Wire;
 use crate::scenario::Stage;
 use crate::timing::{JOIN_INTERVAL, Phase, Timing};
@@ -27,6 +29,11 @@ pub(super) struct DriverOptions {
     pub(super) server: String,
     pub(super) game: GameFn,
     pub(super) measured: Arc<Mutex<Measured>>,
+    pub(super) zones: Arc<ZoneMap>,
+    /// Whether some of the bots watch how others cross borders.
+    pub(super) watches_borders: bool,
+    pub(super) link: LinkConditions,
+    pub(super) stall: Option<Arc<StalledZone>>,
 }
 
 /// What a driver's bots did in the measuring window.
@@ -37,6 +44,9 @@ pub(super) struct Part {
     pub(super) inputs: u64,
     pub(super) cpu: Duration,
     pub(super) wire: Wire,
+    pub(super) compared: u64,
+    pub(super) respawns: u64,
+    pub(super) near_border_ticks: u64,
 }
 
 impl Part {
@@ -47,6 +57,9 @@ impl Part {
             inputs: bots.iter().map(Bot::inputs).sum(),
             cpu: cpu.map(|cpu| cpu.elapsed()).unwrap_or_default(),
             wire: bots.iter().fold(Wire::default(), |sum, bot| sum.plus(&bot.wire())),
+            compared: bots.iter().map(Bot::states_compared).sum(),
+            respawns: bots.iter().map(Bot::respawns).sum(),
+            near_border_ticks: bots.iter().map(Bot::near_border_ticks).sum(),
         }
     }
 
@@ -57,6 +70,9 @@ impl Part {
             inputs: sum.inputs + part.inputs,
             cpu: sum.cpu + part.cpu,
             wire: sum.wire.plus(&part.wire),
+            compared: sum.compared + part.compared,
+            respawns: sum.respawns + part.respawns,
+            near_border_ticks: sum.near_border_ticks + part.near_border_ticks,
         })
     }
 }
