@@ -23,6 +23,14 @@ const OUTAGE_TICKS: f32 = 2.0;
 const FORGET_OUTAGE_PER_S: f32 = 0.25;
 /// Without feedback for so long nothing is forgotten any more: silence says nothing of how early inputs come.
 const SILENCE_MAX: Duration = Duration::from_millis(250);
+/// An input that comes later than usual by this much is an event, in milliseconds.
+const EVENT_MS: f32 = 3.0;
+/// Events that are further apart than this are two, in seconds.
+const EVENTS_APART_S: f32 = 0.5;
+/// What one event alone asked for is forgotten faster, by this share per second, once it has stood alone for so long: a machine that
+/// stood still once says little about the next minute.
+const FORGET_ALONE_PER_S: f32 = 0.25;
+const ALONE_S: f32 = 2.0;
 /// Share of each sample in what is taken for usual.
 const USUAL_SHARE: f32 = 1.0 / 32.0;
 /// Fastest and slowest pace, as a factor of real time; the slowest is for what is more than a tick too early.
@@ -64,6 +72,12 @@ pub enum TickPhase {
 pub struct SlackController {
     tick_ms: f32,
     least_ms: Option<f32>,
+    /// The least slack that was seen more than once.
+    second_ms: f32,
+    /// The least slack of any event of late.
+    remembered_ms: f32,
+    /// Since the latest event.
+    event_age_s: f32,
     usual_ms: f32,
     caution_ms: f32,
     samples: u32,
@@ -81,6 +95,9 @@ impl SlackController {
         Self {
             tick_ms,
             least_ms: None,
+            second_ms: 0.0,
+            remembered_ms: 0.0,
+            event_age_s: 0.0,
             usual_ms: 0.0,
             caution_ms: CAUTION_MS,
             samples: 0,
@@ -99,16 +116,34 @@ impl SlackController {
         let now_ms = sample.slack_ms + sample.advanced_since_ms;
         self.samples = self.samples.saturating_add(1);
         self.silent_for = Duration::ZERO;
-        self.least_ms = Some(match self.least_ms {
-            Some(least) if self.samples > SETTLING_SAMPLES => least.min(now_ms),
-            _ => now_ms,
-        });
+        match self.least_ms {
+            Some(least) if self.samples > SETTLING_SAMPLES => self.note(now_ms, least),
+            _ => {
+                self.least_ms = Some(now_ms);
+                (self.second_ms, self.remembered_ms) = (now_ms, now_ms);
+            }
+        }
         let share = if self.samples > SETTLING_SAMPLES {
             USUAL_SHARE
         } else {
             1.0
         };
         self.usual_ms += (now_ms - self.usual_ms) * share;
+    }
+
+    /// Keeps the least slack, and how much of it happened more than once.
+    fn note(&mut self, now_ms: f32, least_ms: f32) {
+        if now_ms < self.usual_ms - EVENT_MS {
+            if self.event_age_s > EVENTS_APART_S {
+                // As far as this event and an earlier one have it, it happened again.
+                self.second_ms = self.second_ms.min(now_ms.max(self.remembered_ms));
+            }
+            self.remembered_ms = self.remembered_ms.min(now_ms);
+            self.event_age_s = 0.0;
+        } else {
+            self.second_ms = self.second_ms.min(now_ms);
+        }
+        self.least_ms = Some(now_ms.min(least_ms));
     }
 
     /// Advances the loop by `elapsed` of real time and says what to do until the next call.
@@ -119,8 +154,20 @@ impl SlackController {
         let seconds = elapsed.as_secs_f32().min(0.25);
         self.silent_for = self.silent_for.saturating_add(elapsed);
         // What this pace has done to the slack since the last call, and what has been forgotten meanwhile.
+        self.event_age_s += seconds;
         let advanced_ms = (self.speed - 1.0) * seconds * 1e3;
+        self.second_ms += advanced_ms + self.forgotten_ms_per_s(self.second_ms) * seconds;
+        self.remembered_ms += advanced_ms + self.forgotten_ms_per_s(self.remembered_ms) * seconds;
         let least = least + advanced_ms + self.forgotten_ms_per_s(least) * seconds;
+        let alone = (self.second_ms - least).max(0.0);
+        let is_alone = self.event_age_s > ALONE_S && self.silent_for <= SILENCE_MAX;
+        let least = least
+            + if is_alone {
+                alone * FORGET_ALONE_PER_S * seconds
+            } else {
+                0.0
+            };
+        self.second_ms = self.second_ms.max(least);
         self.least_ms = Some(least);
         self.usual_ms += advanced_ms;
         self.caution_ms = (self.caution_ms - CAUTION_FADES_MS_PER_S * seconds).max(0.0);
@@ -129,6 +176,8 @@ impl SlackController {
             // Rounded towards more slack, whichever way it goes.
             let ticks = (error_ms / self.tick_ms).ceil();
             self.least_ms = Some(least + ticks * self.tick_ms);
+            self.second_ms += ticks * self.tick_ms;
+            self.remembered_ms += ticks * self.tick_ms;
             self.usual_ms += ticks * self.tick_ms;
             self.speed = 1.0;
             return TickPhase::Jump(ticks as i32);
@@ -249,6 +298,21 @@ mod tests {
         assert!(link.lead_ms > before + 6.0, "{before} to {}", link.lead_ms);
         (0..90 * 60).for_each(|_| link.tick(0.0, 4));
         assert!(link.lead_ms < before + 1.0, "{before} to {}", link.lead_ms);
+    }
+
+    #[test]
+    fn what_happened_once_is_forgotten_sooner_than_what_happens_again() {
+        let lead_after = |events: u32| {
+            let mut link = link(1.5);
+            (0..90 * 60).for_each(|_| link.tick(0.0, 4));
+            for _ in 0..events {
+                link.tick(link.lead_ms + 30.0, 4);
+                (0..15 * 60).for_each(|_| link.tick(0.0, 4));
+            }
+            link.lead_ms
+        };
+        let (once, thrice) = (lead_after(1), lead_after(3));
+        assert!(once < 10.0 && thrice > 20.0, "{once} and {thrice}");
     }
 
     #[test]
