@@ -24,7 +24,7 @@ pub enum SimulationSystems {
 #[derive(Resource, Clone, Copy, Debug, Default)]
 pub struct CurrentTick(pub Tick);
 
-/// Mints the ids of the entities that a zone makes. Inserted before the game's start-up systems run.
+/// Mints the ids of the entities that a zone makes. There once the zone has its lease, which is after start-up systems ran.
 #[derive(Resource)]
 pub struct EntityIds(pub EntityIdMint);
 
@@ -44,7 +44,7 @@ pub struct EntityHooks {
     pub embody_ghost: fn(&mut World, Entity),
     /// Simulates an entity for one tick that passed while it changed zones; a player's [`PlayerInput`] is that of the tick.
     pub catch_up: fn(&mut World, Entity),
-    /// Gives an entity of the zone an impulse that a neighbour's entity gave its ghost there.
+    /// Pushes an entity of the zone, whose ghost a neighbour's player walks against, to a velocity in metres per second.
     pub push: fn(&mut World, Entity, Vec3),
 }
 
@@ -62,12 +62,15 @@ pub struct GhostPushed {
     pub ghost: WorldEntityId,
     /// Its owner.
     pub zone: ZoneId,
-    /// In kilogram metres per second.
-    pub impulse: Vec3,
+    /// The velocity that who pushes would give it, in metres per second.
+    pub velocity: Vec3,
 }
 
 /// How far an entity that its neighbour does not take may stand beyond the border, in metres.
 pub const WALL_BEYOND_M: f32 = 4.0;
+
+/// Farther than this behind the wall nothing has come on its own: it was put there, and waits to be handed over.
+const BEHIND_WALL_M: f32 = 2.0;
 
 /// The part of the world that this zone simulates.
 #[derive(Resource, Clone, Debug)]
@@ -87,7 +90,8 @@ impl ZoneScope {
     /// Where an entity that has come too far into a neighbour's place must stand instead: its neighbour does not take it.
     pub fn held_at_wall(&self, place: Vec3) -> Option<Vec3> {
         let (point, area) = ([place.x, place.z], self.map.area(self.zone)?);
-        if area.distance(point) <= WALL_BEYOND_M || self.is_mine(place) {
+        let beyond_m = area.distance(point) - WALL_BEYOND_M;
+        if beyond_m <= 0.0 || beyond_m > BEHIND_WALL_M || self.is_mine(place) {
             return None;
         }
         let [x, z] = area.grown(WALL_BEYOND_M).nearest(point);

@@ -22,6 +22,10 @@ pub const SCENERY_MAX: usize = 10_000;
 /// Dynamic crates a world may have, rows and columns counted out.
 pub const CRATES_MAX: usize = 10_000;
 
+/// Length of a row of tied crates from the first to the last, in metres: while the first one decides in which zone they are, the
+/// last must not reach the wall behind the border.
+pub const TIED_ROW_M_MAX: f32 = 3.0;
+
 /// A validated world.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Resource)]
 #[serde(deny_unknown_fields)]
@@ -200,6 +204,9 @@ impl WorldDefinition {
             Place::top("kill_below_m"),
             || format!("kill_below_m must lie within {VERTICAL_MAX_M} m of the origin"),
         )?;
+        check(self.kill_below_m > -VERTICAL_MAX_M, Place::top("kill_below_m"), || {
+            format!("kill_below_m must be above -{VERTICAL_MAX_M} m: nothing falls deeper")
+        })?;
         self.validate_spawn()?;
         self.validate_scenery()?;
         self.validate_crates()?;
@@ -295,6 +302,12 @@ impl WorldDefinition {
                 at("spacing_m"),
                 || what("spacing_m must be above 0 where there is more than one crate"),
             )?;
+            let row_m = columns.saturating_sub(1) as f32 * group.spacing_m;
+            check(!group.tied || row_m <= TIED_ROW_M_MAX, at("tied"), || {
+                what(&format!(
+                    "a tied row may be {TIED_ROW_M_MAX} m long, not {row_m} m: it crosses borders as one"
+                ))
+            })?;
             // The first and the last are opposite corners: every other crate is between them.
             let last = group.centre(columns.saturating_sub(1), rows.saturating_sub(1));
             check(is_position(last.to_array()), at("count"), || {

@@ -18,6 +18,13 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct WorldEntityId(pub u64);
 
+impl WorldEntityId {
+    /// What all ids of one [`EntityIdMint`] have in common. Later ones of the same mint are higher.
+    pub const fn minter(self) -> u64 {
+        self.0 >> 32
+    }
+}
+
 /// A player's account or guest identity. One player controls at most one entity at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -51,6 +51,10 @@ pub trait PacketIo: Send + Sync {
     fn send(&mut self, peer: SocketAddr, payload: &[u8], now: Instant);
     /// What has gone through.
     fn counters(&self) -> &LinkCounters;
+    /// Whether [`Self::try_receive`] may have something; who cannot know it cheaply says yes.
+    fn has_received(&self) -> bool {
+        true
+    }
     /// When a packet comes out that nothing else announces, because it is held back in this process: its owner must call
     /// [`Self::try_receive`] by then, which also sends what is due.
     fn next_due(&self) -> Option<Instant> {

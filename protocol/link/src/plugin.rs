@@ -148,6 +148,11 @@ impl LinkEndpoint {
         self.io.counters().clone()
     }
 
+    /// Whether packets wait to be taken in.
+    pub fn has_received(&self) -> bool {
+        self.io.has_received()
+    }
+
     /// When the endpoint must be looked at although nothing announces a packet; see [`PacketIo::next_due`].
     pub fn next_due(&self) -> Option<Instant> {
         self.io.next_due()

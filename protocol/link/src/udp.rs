@@ -163,6 +163,10 @@ impl PacketIo for ThreadedUdp {
         self.received.try_recv().ok()
     }
 
+    fn has_received(&self) -> bool {
+        !self.received.is_empty()
+    }
+
     fn send(&mut self, peer: SocketAddr, payload: &[u8], _now: Instant) {
         send(&self.socket, peer, payload, &self.counters);
     }

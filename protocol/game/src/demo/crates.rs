@@ -4,14 +4,14 @@ use avian3d::prelude::{
     AngularVelocity, Collider, Friction, Gravity, LinearVelocity, Mass, PhysicsPlugins, Position, RigidBody, Rotation,
 };
 use bevy::app::{App, FixedFirst, FixedLast, FixedPostUpdate, FixedUpdate, Startup};
-use bevy::ecs::change_detection::DetectChangesMut;
+use bevy::ecs::change_detection::{DetectChanges, DetectChangesMut};
 use bevy::ecs::component::Component;
 use bevy::ecs::entity::Entity;
 use bevy::ecs::message::MessageWriter;
-use bevy::ecs::query::{Changed, With, Without};
+use bevy::ecs::query::{With, Without};
 use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Commands, Query, Res};
-use bevy::ecs::world::World;
+use bevy::ecs::world::{Ref, World};
 use bevy::math::{Quat, Vec3};
 use meridian_ids::WorldEntityId;
 
@@ -26,8 +26,6 @@ use crate::world::{CrateGroup, WorldDefinition};
 
 /// Largest impulse that a player gives a crate in a tick, in kilogram metres per second: a heavy crate starts slowly.
 pub const PUSH_IMPULSE_MAX_KG_M_PER_S: f32 = 40.0;
-/// Largest impulse that a neighbour's players together may give a crate in a tick.
-const NEIGHBOURS_IMPULSE_MAX_KG_M_PER_S: f32 = 4.0 * PUSH_IMPULSE_MAX_KG_M_PER_S;
 
 pub(super) fn plugin(app: &mut App) {
     app.add_plugins(PhysicsPlugins::new(FixedPostUpdate));
@@ -261,35 +259,52 @@ pub(super) fn catch_up(world: &mut World, entity: Entity) {
     }
 }
 
-/// An impulse that a neighbour's players gave the crate's ghost.
-pub(super) fn push(world: &mut World, entity: Entity, impulse: Vec3) {
+/// A neighbour's player walks against the crate's ghost. Told twice, or late, it asks for no more than the walk's own speed.
+pub(super) fn push(world: &mut World, entity: Entity, velocity: Vec3) {
     let Some(mass_kg) = world.get::<CrateBody>(entity).map(|body| body.mass_kg) else {
         return;
     };
-    let impulse = impulse.clamp_length_max(NEIGHBOURS_IMPULSE_MAX_KG_M_PER_S);
-    if impulse.is_finite()
-        && let Some(mut velocity) = world.get_mut::<LinearVelocity>(entity)
+    let towards = velocity.normalize_or_zero();
+    let wanted = velocity.length().min(WALK_SPEED_M_PER_S);
+    if velocity.is_finite()
+        && let Some(mut current) = world.get_mut::<LinearVelocity>(entity)
     {
-        velocity.0 += impulse / mass_kg;
+        let impulse = impulse_towards(towards, wanted, current.0, mass_kg);
+        if impulse != Vec3::ZERO {
+            current.0 += impulse / mass_kg;
+        }
     }
 }
 
-/// Ghosts stand and move as their owner last said.
+/// What brings a crate to a speed in a direction, as far as its mass lets one player do so in a tick.
+fn impulse_towards(towards: Vec3, wanted: f32, velocity: Vec3, mass_kg: f32) -> Vec3 {
+    let missing = (wanted - velocity.dot(towards)).max(0.0);
+    towards * (missing * mass_kg).min(PUSH_IMPULSE_MAX_KG_M_PER_S)
+}
+
+/// Ghosts stand where their owner last said, and move on while it goes on saying so.
 fn follow_owners(
     mut ghosts: Query<
         (
-            &CrateMotion,
+            Ref<CrateMotion>,
             &mut Position,
             &mut Rotation,
             &mut LinearVelocity,
             &mut AngularVelocity,
         ),
-        (With<Ghost>, Changed<CrateMotion>),
+        With<Ghost>,
     >,
 ) {
     for (motion, mut position, mut rotation, mut velocity, mut spin) in &mut ghosts {
-        (position.0, rotation.0) = (motion.position, motion.rotation);
-        (velocity.0, spin.0) = (motion.velocity, motion.spin);
+        let (moving, spinning) = if motion.is_changed() {
+            (motion.velocity, motion.spin)
+        } else {
+            (Vec3::ZERO, Vec3::ZERO)
+        };
+        position.set_if_neq(Position(motion.position));
+        rotation.set_if_neq(Rotation(motion.rotation));
+        velocity.set_if_neq(LinearVelocity(moving));
+        spin.set_if_neq(AngularVelocity(spinning));
     }
 }
 
@@ -318,21 +333,21 @@ fn push_crates(
             };
             let walk = player.input.direction() * WALK_SPEED_M_PER_S;
             let wanted = Vec3::new(walk.x, 0.0, walk.y).dot(towards);
-            let missing = wanted - velocity.0.dot(towards);
-            if wanted > 0.0 && missing > 0.0 {
-                impulse += towards * (missing * body.mass_kg).min(PUSH_IMPULSE_MAX_KG_M_PER_S);
+            if wanted <= 0.0 {
+                continue;
+            }
+            match ghost {
+                // Its owner knows how it moves, and so what is missing.
+                Some(Ghost { zone }) => drop(pushed.write(GhostPushed {
+                    ghost: identity.entity,
+                    zone: *zone,
+                    velocity: towards * wanted,
+                })),
+                None => impulse += impulse_towards(towards, wanted, velocity.0, body.mass_kg),
             }
         }
-        if impulse == Vec3::ZERO {
-            continue;
-        }
-        match ghost {
-            Some(Ghost { zone }) => drop(pushed.write(GhostPushed {
-                ghost: identity.entity,
-                zone: *zone,
-                impulse,
-            })),
-            None => velocity.0 += impulse / body.mass_kg,
+        if impulse != Vec3::ZERO {
+            velocity.0 += impulse / body.mass_kg;
         }
     }
 }

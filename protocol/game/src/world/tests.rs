@@ -263,3 +263,17 @@ fn scenery_across_a_border_belongs_to_both_zones_and_scenery_in_none_is_refused(
         error_of(&outside)
     );
 }
+
+#[test]
+fn a_tied_row_is_no_longer_than_borders_can_bear() {
+    let tied = |columns: u32| {
+        let row = format!("count = [{columns}, 3]\nspacing_m = 1.5\ntied = true");
+        SMALL.replacen("count = [2, 3]\nspacing_m = 3.0", &row, 1)
+    };
+    assert!(WorldDefinition::parse(&tied(3), "world.toml").is_ok());
+    assert!(
+        error_of(&tied(4)).contains("crosses borders as one"),
+        "{}",
+        error_of(&tied(4))
+    );
+}

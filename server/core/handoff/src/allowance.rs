@@ -33,6 +33,11 @@ impl Allowance {
         }
         granted
     }
+
+    /// Gives back the token of a handoff that was refused.
+    pub fn give_back(&mut self, rate: TickRate) {
+        self.full_at = self.full_at - u64::from(rate.hz()).div_ceil(HANDOFFS_PER_SECOND);
+    }
 }
 
 #[cfg(test)]

@@ -225,7 +225,13 @@ impl Handoff {
             Some(Ok(Done::Kept)) => self.resume(&departure, now),
             Some(Err(Refusal::NoReceiver | Refusal::InboxFull)) => {
                 self.refused_until.insert(departure.to, now + RETRY_AFTER_TICKS);
-                self.resume(&departure, now)
+                let steps = self.resume(&departure, now);
+                for (entity, ..) in &departure.entities {
+                    if let Some(owned) = self.entities.get_mut(entity) {
+                        owned.allowance.give_back(self.rate);
+                    }
+                }
+                steps
             }
             Some(Err(Refusal::NotOwner(entity))) => {
                 // One of them was never the zone's to send; the others go on here.

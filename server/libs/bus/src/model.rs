@@ -39,8 +39,8 @@ struct Zone {
     leased_until: Option<Duration>,
     records: BTreeMap<WorldEntityId, Record>,
     inbox: Vec<Transfer>,
-    /// The last entity that was spawned here: one that is not younger is a repetition.
-    last_spawned: Option<WorldEntityId>,
+    /// The last entity that was spawned here by each minter of ids: one that is not younger is a repetition.
+    last_spawned: HashMap<u64, WorldEntityId>,
 }
 
 /// The durable side of one world. Times count from any origin.
@@ -149,7 +149,8 @@ impl Model {
             let same = known.zone == by.zone && known.epoch == record.epoch;
             return same.then_some(Done::Spawned).ok_or(Refusal::NotOwner(record.entity));
         }
-        if self.fenced(by)?.last_spawned >= Some(record.entity) {
+        let minter = record.entity.minter();
+        if self.fenced(by)?.last_spawned.get(&minter) >= Some(&record.entity) {
             return Err(Refusal::NotOwner(record.entity));
         }
         if let Some(player) = record.player {
@@ -166,7 +167,7 @@ impl Model {
         let owner = Owner::new(by.zone, record.epoch, false);
         self.owners.insert(record.entity, owner);
         let zone = self.fenced(by)?;
-        zone.last_spawned = Some(record.entity);
+        zone.last_spawned.insert(minter, record.entity);
         zone.records.insert(record.entity, record.clone());
         Ok(Done::Spawned)
     }
@@ -328,6 +329,29 @@ mod tests {
             id: transfer.id,
             entities: transfer.entities(),
         }
+    }
+
+    #[test]
+    fn ids_of_a_later_minter_do_not_bring_back_what_left_nor_do_those_of_an_earlier_one_stand_in_their_way() {
+        let mut model = Model::default();
+        let west = claim(&mut model, ZoneId(0));
+        let spawn = |entity: u64| Command::Spawn {
+            by: west,
+            record: Record {
+                entity: WorldEntityId(entity),
+                ..record(1)
+            },
+        };
+        let mut execute = |command: Command| model.execute(Duration::ZERO, &command);
+        let (first, wrapped) = (9 << 32 | 1, 1);
+        assert_eq!(execute(spawn(first)), Ok(Done::Spawned));
+        assert_eq!(execute(spawn(wrapped)), Ok(Done::Spawned), "a minter of its own");
+        let retire = Command::Retire {
+            by: west,
+            entities: vec![(WorldEntityId(first), EntityEpoch(1))],
+        };
+        assert_eq!(execute(retire), Ok(Done::Retired));
+        assert_eq!(execute(spawn(first)), Err(Refusal::NotOwner(WorldEntityId(first))));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub const DROPPABLE_QUEUE_MAX: usize = 1_024;
 /// Messages that may wait before any is refused: as many joins as a gateway may have clients, on top of the droppable.
 pub const RELIABLE_QUEUE_MAX: usize = 8_192;
 
-/// Messages that may wait between two zones: half a second of ticks, and the pushes of a crowd.
+/// Messages that may wait between two zones: seconds of ticks, and the pushes of a crowd.
 pub const PEER_QUEUE_MAX: usize = 256;
 
 struct End<Out, In> {

@@ -46,6 +46,8 @@ pub enum GatewayMessage {
     Leave {
         /// The player.
         player: PlayerId,
+        /// What the gateway still mirrors of it, and under which epoch.
+        entity: Option<(WorldEntityId, EntityEpoch)>,
     },
     /// Inputs. Lost ones are repeated by the next batch.
     Inputs(InputBatch),
@@ -136,12 +138,12 @@ pub struct Ghosts {
 pub enum PeerMessage {
     /// What stands near the border.
     Ghosts(Arc<Ghosts>),
-    /// An entity of the receiver was pushed where the sender has its ghost.
+    /// An entity of the receiver is pushed where the sender has its ghost. Saying it twice asks for no more than saying it once.
     Push {
         /// The entity.
         entity: WorldEntityId,
-        /// In kilogram metres per second.
-        impulse: [f32; 3],
+        /// The velocity that who pushes would give it, in metres per second.
+        velocity: [f32; 3],
     },
     /// An action of a player who was handed over in the meantime.
     Action(PassedAction),

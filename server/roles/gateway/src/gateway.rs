@@ -26,7 +26,7 @@ pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
 /// Messages of one zone handled in a row; the rest waits for the next pass.
 const MESSAGES_PER_PASS_MAX: usize = 4_096;
 /// Ticks by which a zone may be behind the others before they are replicated without waiting for it.
-const LAG_TICKS_MAX: i64 = 2;
+const LAG_TICKS_MAX: i64 = 1;
 /// How near to another zone a player must stand for that zone to get its inputs too, in metres: half a second's walk and more.
 const INPUT_REACH_M: f32 = 6.0;
 
@@ -283,6 +283,11 @@ impl Gateway {
         let step = fixed.timestep();
         fixed.accumulate_overstep(step * advance);
         self.app.update();
+    }
+
+    /// Whether packets wait to be received.
+    pub fn has_packets(&self) -> bool {
+        self.app.world().resource::<LinkEndpoint>().has_received()
     }
 
     /// Receives packets between ticks: inputs are forwarded, nothing is sent.

@@ -17,7 +17,7 @@ use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, WorldEntityId, ZoneId};
 
 use crate::gateway::Zones;
 use crate::metric_definitions::{GATEWAY_ENTITIES, GATEWAY_SWITCHES, MIRROR_IGNORED};
-use crate::sessions::{Entering, Sessions};
+use crate::sessions::{Presence, Sessions};
 use crate::{inputs, interest};
 
 pub(crate) fn plugin(app: &mut App) {
@@ -44,7 +44,7 @@ pub(crate) struct Mirror {
 pub(crate) struct OwnedBy {
     pub(crate) zone: ZoneId,
     /// How many owners it has had.
-    epoch: EntityEpoch,
+    pub(crate) epoch: EntityEpoch,
 }
 
 /// Probed actions whose echo is about to be replicated.
@@ -153,7 +153,7 @@ fn apply_entity(world: &mut World, snapshot: &Snapshot, entry: &EntitySnapshot) 
 }
 
 /// Connects a player's entity with the link of that player, and welcomes the client.
-fn give_to_owner(world: &mut World, entity: Entity) {
+pub(crate) fn give_to_owner(world: &mut World, entity: Entity) {
     let Some(identity) = world.get::<Identity>(entity).copied() else {
         return;
     };
@@ -175,11 +175,20 @@ fn give_to_owner(world: &mut World, entity: Entity) {
             lifetime: Lifetime::Persistent,
         });
     });
-    if let Ok(mut link) = world.get_entity_mut(link) {
-        link.remove::<Entering>();
+    if let Some(mut presence) = world.get_mut::<Presence>(link) {
+        presence.is_in = true;
     }
     interest::show_own(world, entity, link);
     welcome(world, link, player, identity.entity);
+}
+
+/// The mirrored entity of a player.
+pub(crate) fn entity_of(world: &mut World, player: PlayerId) -> Option<Entity> {
+    let mut mirrored = world.query::<(Entity, &Identity)>();
+    let mut mirrored = mirrored.iter(world);
+    mirrored
+        .find(|(_, identity)| identity.player == Some(player))
+        .map(|(entity, _)| entity)
 }
 
 fn welcome(world: &mut World, link: Entity, player: PlayerId, entity: WorldEntityId) {
@@ -205,6 +214,10 @@ pub(crate) fn remove(world: &mut World, id: WorldEntityId, epoch: EntityEpoch) {
         return;
     }
     world.resource_mut::<Mirror>().entities.remove(&id);
+    let owner = world.get::<ControlledBy>(entity).map(|controlled| controlled.owner);
+    if let Some(mut presence) = owner.and_then(|link| world.get_mut::<Presence>(link)) {
+        presence.lost();
+    }
     interest::forget(world, entity);
     world.despawn(entity);
 }

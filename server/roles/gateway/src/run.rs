@@ -65,7 +65,8 @@ pub fn run(
             tick_by
         };
         let wait_until = wait_until.min(Instant::now() + WAIT_MAX);
-        packets_wait |= wake.wait_until(wait_until);
+        // A zone's snapshot wakes it too, and a look at every link is not for nothing.
+        packets_wait |= wake.wait_until(wait_until) && gateway.has_packets();
     }
     gateway.stop();
 }

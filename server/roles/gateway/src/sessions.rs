@@ -20,7 +20,7 @@ use meridian_session::TokenUserData;
 
 use crate::gateway::Zones;
 use crate::metric_definitions::{GATEWAY_CLIENTS, SESSIONS_REFUSED};
-use crate::mirror::OwnedBy;
+use crate::mirror::{self, OwnedBy};
 
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Sessions>();
@@ -32,12 +32,23 @@ pub(crate) fn plugin(app: &mut App) {
 #[derive(Component, Clone, Copy, Debug)]
 pub(crate) struct SessionOf(pub(crate) PlayerId);
 
-/// A player who was not seen in the world yet: a zone is asked to let it in, again and again.
+/// Whether a connected player is in the world; while it is not, zones are asked to let it in, again and again.
 #[derive(Component, Clone, Debug)]
-pub(crate) struct Entering {
+pub(crate) struct Presence {
+    pub(crate) is_in: bool,
     name: String,
     attempts: u64,
 }
+
+impl Presence {
+    /// The player's entity left the world, and it is to get another.
+    pub(crate) fn lost(&mut self) {
+        (self.is_in, self.attempts) = (false, 0);
+    }
+}
+
+/// Times that zones are asked, in turn, before a player is told that there is no room.
+const ATTEMPTS_MAX: u64 = 30;
 
 /// Joins and leaves that had no effect are repeated about once a second: a zone that is away, or an entity that was on its way
 /// between two, may not have heard of them.
@@ -73,13 +84,14 @@ fn join(
         commands.entity(older).remove::<SessionOf>().insert(Disconnecting);
     }
     tracing::info!(%player, name = session.name(), "player connected");
-    let entering = Entering {
+    let presence = Presence {
+        is_in: false,
         name: session.name().to_owned(),
         attempts: 0,
     };
     commands
         .entity(link)
-        .insert((SessionOf(player), ReplicationSender, entering));
+        .insert((SessionOf(player), ReplicationSender, presence));
     zones.join(player, session.name(), 0);
     metrics::gauge!(GATEWAY_CLIENTS).set(sessions.links.len() as f64);
 }
@@ -93,7 +105,11 @@ fn leave(removed: On<Remove, SessionOf>, links: Query<&SessionOf>, zones: Res<Zo
     }
     sessions.links.remove(player);
     tracing::info!(%player, "player disconnected");
-    zones.send_to_all(&GatewayMessage::Leave { player: *player });
+    let entity = None;
+    zones.send_to_all(&GatewayMessage::Leave {
+        player: *player,
+        entity,
+    });
     metrics::gauge!(GATEWAY_CLIENTS).set(sessions.links.len() as f64);
 }
 
@@ -102,25 +118,37 @@ pub(crate) fn repeat(world: &mut World, tick: Tick) {
     if !tick.0.is_multiple_of(REPEAT_EVERY_TICKS) {
         return;
     }
-    let mut entering = world.query::<(&SessionOf, &mut Entering)>();
-    let mut joins = Vec::new();
-    for (session, mut entering) in entering.iter_mut(world) {
-        entering.attempts += 1;
-        // The first repetition comes after a whole interval.
-        if entering.attempts > 1 {
-            joins.push((session.0, entering.name.clone(), entering.attempts));
+    for (player, name, attempts) in waiting(world) {
+        if let Some(entity) = mirror::entity_of(world, player) {
+            // It is in the world already: it came back to an entity that stayed.
+            mirror::give_to_owner(world, entity);
+        } else if attempts > ATTEMPTS_MAX {
+            refuse(world, player, "no zone takes the player in");
+        } else {
+            world.resource::<Zones>().join(player, &name, attempts);
         }
     }
     let mut mirrored = world.query::<(&Identity, &OwnedBy)>();
     let (zones, sessions) = (world.resource::<Zones>(), world.resource::<Sessions>());
-    for (player, name, attempts) in joins {
-        zones.join(player, &name, attempts);
-    }
     for (identity, owned) in mirrored.iter(world) {
         if let Some(player) = identity.player.filter(|player| !sessions.links.contains_key(player)) {
-            zones.send_to(owned.zone, GatewayMessage::Leave { player });
+            let entity = Some((identity.entity, owned.epoch));
+            zones.send_to(owned.zone, GatewayMessage::Leave { player, entity });
         }
     }
+}
+
+/// Connected players who are not in the world, after a whole interval.
+fn waiting(world: &mut World) -> Vec<(PlayerId, String, u64)> {
+    let mut sessions = world.query::<(&SessionOf, &mut Presence)>();
+    let mut waiting = Vec::new();
+    for (session, mut presence) in sessions.iter_mut(world).filter(|(_, presence)| !presence.is_in) {
+        presence.attempts += 1;
+        if presence.attempts > 1 {
+            waiting.push((session.0, presence.name.clone(), presence.attempts));
+        }
+    }
+    waiting
 }
 
 /// Ends the session of a player whom its zone does not let in.

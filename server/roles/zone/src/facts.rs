@@ -17,7 +17,7 @@ pub(crate) enum Asked {
     Claim { sent: Duration },
     Spawn(Box<Record>),
     Retire(Vec<(WorldEntityId, EntityEpoch)>),
-    Checkpoint,
+    Checkpoint(Vec<WorldEntityId>),
     Transfer(u64),
     Accept(Box<Transfer>),
 }
@@ -41,6 +41,8 @@ pub(crate) struct Facts {
     held: Option<LeaseEpoch>,
     asked: HashMap<Ticket, Asked>,
     accepting: HashSet<TransferId>,
+    /// What is asked once more in the next tick: nobody knows whether it was done, and doing it twice is doing it once.
+    again: Vec<(Command, Asked)>,
 }
 
 impl Facts {
@@ -52,6 +54,7 @@ impl Facts {
             held: None,
             asked: HashMap::new(),
             accepting: HashSet::new(),
+            again: Vec::new(),
         }
     }
 
@@ -66,9 +69,14 @@ impl Facts {
         self.held.is_some() && self.lease.may_simulate(now)
     }
 
-    /// Asks for the lease when it is time to.
-    pub(crate) fn keep_lease(&mut self, now: Duration) {
-        if self.lease.is_renewal_due(now) {
+    /// Once a tick: asks for the lease when it is time to, and again for what is not known.
+    pub(crate) fn begin_tick(&mut self, now: Duration) {
+        for (command, asked) in std::mem::take(&mut self.again) {
+            self.ask(command, asked);
+        }
+        // Each claim of a new instance ends the one before: there is one at a time.
+        let is_claiming = || self.asked.values().any(|asked| matches!(asked, Asked::Claim { .. }));
+        if (self.held.is_some() || !is_claiming()) && self.lease.is_renewal_due(now) {
             let claim = Command::ClaimZone {
                 zone: self.zone,
                 held: self.held,
@@ -115,21 +123,38 @@ impl Facts {
                 self.accepting.remove(&transfer.id);
                 Some(Told::Answer(Asked::Accept(transfer), Some(answer)))
             }
-            // Accepting, spawning or retiring twice is doing it once.
-            (Asked::Accept(transfer), None) => {
-                self.accepting.remove(&transfer.id);
-                self.accept(*transfer);
-                None
-            }
-            (Asked::Spawn(record), None) => {
-                self.spawn(*record);
-                None
-            }
-            (Asked::Retire(entities), None) => {
-                self.retire(entities);
-                None
+            (asked, None) => {
+                let command = self.command_for(&asked);
+                match command {
+                    Some(command) => {
+                        self.again.push((command, asked));
+                        None
+                    }
+                    None => Some(Told::Answer(asked, None)),
+                }
             }
             (asked, answer) => Some(Told::Answer(asked, answer)),
+        }
+    }
+
+    /// What to ask once more when there was no answer; transfers are settled instead, and checkpoints made anew.
+    fn command_for(&self, asked: &Asked) -> Option<Command> {
+        let by = self.instance()?;
+        match asked {
+            Asked::Accept(transfer) => Some(Command::Accept {
+                by,
+                id: transfer.id,
+                entities: transfer.entities(),
+            }),
+            Asked::Spawn(record) => Some(Command::Spawn {
+                by,
+                record: record.as_ref().clone(),
+            }),
+            Asked::Retire(entities) => Some(Command::Retire {
+                by,
+                entities: entities.clone(),
+            }),
+            Asked::Claim { .. } | Asked::Checkpoint(_) | Asked::Transfer(_) => None,
         }
     }
 
@@ -158,7 +183,8 @@ impl Facts {
 
     pub(crate) fn checkpoint(&mut self, records: Vec<Record>) {
         if let Some(by) = self.instance().filter(|_| !records.is_empty()) {
-            self.ask(Command::Checkpoint { by, records }, Asked::Checkpoint);
+            let ids = records.iter().map(|record| record.entity).collect();
+            self.ask(Command::Checkpoint { by, records }, Asked::Checkpoint(ids));
         }
     }
 
@@ -172,7 +198,8 @@ impl Facts {
     pub(crate) fn settle(&mut self, number: u64, entities: Vec<(WorldEntityId, EntityEpoch)>) {
         if let Some(from) = self.instance() {
             let id = TransferId { from, number };
-            self.ask(Command::Settle { id, entities }, Asked::Transfer(number));
+            self.again
+                .push((Command::Settle { id, entities }, Asked::Transfer(number)));
         }
     }
 }

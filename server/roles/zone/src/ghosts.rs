@@ -40,7 +40,7 @@ struct Shown {
 /// What a neighbour wants of the zone's own entities.
 #[derive(Default)]
 pub(crate) struct Received {
-    /// Impulses in kilogram metres per second.
+    /// Velocities that pushes ask for, in metres per second.
     pub(crate) pushes: Vec<(WorldEntityId, [f32; 3])>,
     pub(crate) actions: Vec<PassedAction>,
     /// Whether any of it, or any ghost, is new.
@@ -95,7 +95,7 @@ impl GhostTable {
             match peer.end.try_receive() {
                 // Each is whole: only the last counts.
                 Some(PeerMessage::Ghosts(ghosts)) => newest = Some(ghosts),
-                Some(PeerMessage::Push { entity, impulse }) => received.pushes.push((entity, impulse)),
+                Some(PeerMessage::Push { entity, velocity }) => received.pushes.push((entity, velocity)),
                 Some(PeerMessage::Action(action)) => received.actions.push(action),
                 None => break,
             }

@@ -160,17 +160,29 @@ impl InputRing {
         }
     }
 
-    /// The input for `tick`, which begins at `began`; ticks must be taken in order.
-    pub fn take(&mut self, tick: Tick, began: Instant) -> (PlayerInput, Option<AppliedProbe>) {
-        let skipped = tick.0.saturating_sub(self.next.0);
-        self.done = self
-            .done
-            .checked_shl(u32::try_from(skipped + 1).unwrap_or(64))
-            .unwrap_or(0);
-        if skipped > 0 && self.steady_from.is_some() {
+    /// Leaves the ticks before `next` out: they are never simulated.
+    pub fn skip_to(&mut self, next: Tick) {
+        let skipped = next.0.saturating_sub(self.next.0);
+        if skipped == 0 {
+            return;
+        }
+        if self.steady_from.is_some() {
             // Ticks that were never simulated had no use for the inputs that were sent for them.
             metrics::counter!(INPUTS, "outcome" => "missing", "phase" => self.phase()).increment(skipped);
         }
+        // Counted already: what comes for them is not late, for no clock of a client could have helped it.
+        let shift = u32::try_from(skipped).unwrap_or(u32::MAX);
+        self.done = self
+            .done
+            .checked_shl(shift)
+            .map_or(u64::MAX, |done| done | ((1 << shift) - 1));
+        self.next = next;
+    }
+
+    /// The input for `tick`, which begins at `began`; ticks must be taken in order.
+    pub fn take(&mut self, tick: Tick, began: Instant) -> (PlayerInput, Option<AppliedProbe>) {
+        self.skip_to(tick);
+        self.done <<= 1;
         self.next = tick.next();
         let slot = &mut self.slots[(tick.0 % INPUT_LOOKAHEAD_TICKS) as usize];
         let Some(waiting) = slot.take_if(|waiting| waiting.tick == tick) else {
@@ -261,6 +273,31 @@ mod tests {
             inputs,
             received: at,
             forwarded: at,
+        }
+    }
+
+    #[test]
+    fn what_came_in_time_for_a_tick_that_was_skipped_is_not_late() {
+        for skipped in [1, 9, 63, 64, 65, 500] {
+            let (clock, mut ring) = (clock(), InputRing::new(START));
+            for tick in 0..100 {
+                ring.insert(
+                    &batch(clock.due(START + tick) - Duration::from_millis(5), [tick]),
+                    &clock,
+                );
+                ring.take(START + tick, clock.due(START + tick));
+            }
+            let next = 100 + skipped;
+            ring.skip_to(START + next);
+            // The next message repeats inputs of ticks that were left out.
+            let came = clock.due(START + next) - Duration::from_millis(5);
+            ring.insert(&batch(came, next.saturating_sub(7)..=next), &clock);
+            let (input, _) = ring.take(START + next, clock.due(START + next));
+            assert_eq!(
+                (input.applied, input.slack),
+                (true, OwnerState::slack_from_ms(5.0)),
+                "{skipped} skipped"
+            );
         }
     }
 

@@ -10,7 +10,7 @@ use bevy::prelude::MinimalPlugins;
 use bevy::time::{Fixed, Time, TimeUpdateStrategy};
 use bevy::transform::TransformPlugin;
 use meridian_bus::Bus;
-use meridian_fabric::{GatewayMessage, PassedAction, PeerMessage, ProbeTiming, ZoneEnd, ZoneMessage};
+use meridian_fabric::{FabricError, GatewayMessage, PassedAction, PeerMessage, ProbeTiming, ZoneEnd, ZoneMessage};
 use meridian_game::{
     ActionRegistry, CurrentTick, EntityHooks, GhostPushed, ProtocolPlugin, ProtocolSide, Scenery, WorldDefinition,
     WorldEvent, ZoneScope,
@@ -39,6 +39,10 @@ const MESSAGES_PER_TICK_MAX: usize = 16_384;
 /// Ticks between two checkpoints: a crash costs at most half a second of movement at 60 Hz.
 const CHECKPOINT_EVERY_TICKS: u64 = 30;
 
+/// Why a player is not let in here, though perhaps elsewhere.
+const ZONE_FULL: &str = "the zone is full";
+/// Actions that wait for entities that came before their time.
+const EARLY_ACTIONS_MAX: usize = 256;
 /// Zones that an action may be passed on to, after a player who runs from one to the next.
 const ACTION_HOPS_MAX: u8 = 4;
 
@@ -105,6 +109,8 @@ pub struct Zone {
     departing: HashMap<u64, Vec<Record>>,
     /// Entities that came before their time: the sender's clock is ahead.
     held: Vec<Record>,
+    /// Actions of entities that are held.
+    early_actions: Vec<PassedAction>,
     /// What has changed since the last checkpoint.
     touched: HashSet<WorldEntityId>,
     left: Vec<(WorldEntityId, EntityEpoch)>,
@@ -155,6 +161,7 @@ impl Zone {
             joining: HashSet::new(),
             departing: HashMap::new(),
             held: Vec::new(),
+            early_actions: Vec::new(),
             touched: HashSet::new(),
             left: Vec::new(),
             snapshots,
@@ -187,19 +194,23 @@ impl Zone {
     /// Leaves the ticks before `tick` out; the caller has counted them.
     pub fn skip_to(&mut self, tick: Tick) {
         self.next = self.next.max(tick);
+        // Before messages are taken: what comes for these ticks is for none.
+        for player in self.population.players.values_mut() {
+            player.inputs.skip_to(self.next);
+        }
     }
 
     /// Simulates the next tick, which begins at `began`, and sends its snapshot. `now` reads the clock when it is done.
     pub fn step(&mut self, began: Instant, now: impl FnOnce() -> Instant) -> Stepped {
         let tick = self.next;
         let since_start = began.saturating_duration_since(*self.started.get_or_insert(began));
-        self.facts.keep_lease(since_start);
+        self.facts.begin_tick(since_start);
         self.hear();
         if self.is_fenced {
             return Stepped::Fenced;
         }
         if !self.facts.may_simulate(since_start) {
-            self.next = tick.next();
+            self.skip_to(tick.next());
             return Stepped::Paused;
         }
         self.take_messages();
@@ -243,9 +254,11 @@ impl Zone {
         if !self.rest.is_resting() || tick.0.is_multiple_of(CHECKPOINT_EVERY_TICKS) {
             ghosts::send(world, &self.peers, &self.map, (instance.lease, tick));
         }
-        if let Some(sink) = &self.config.audit {
-            audit::publish(world, sink.as_ref(), (self.config.zone, instance.lease, tick));
-        }
+        audit::publish(
+            world,
+            self.config.audit.as_deref(),
+            (self.config.zone, instance.lease, tick),
+        );
         self.metrics.entities.set(self.snapshots.entities() as f64);
         self.metrics.players.set(self.population.players.len() as f64);
         self.metrics.ghosts.set(self.ghosts.len() as f64);
@@ -269,13 +282,14 @@ impl Zone {
             if received.is_news {
                 self.rest.disturb();
             }
-            for (id, impulse) in received.pushes {
+            for (id, velocity) in received.pushes {
                 if let Some(entity) = self.population.get(id) {
-                    (hooks.push)(world, entity, impulse.into());
+                    (hooks.push)(world, entity, velocity.into());
                 }
             }
             passed.extend(received.actions);
         }
+        passed.append(&mut self.early_actions);
         passed.into_iter().for_each(|action| self.act(action));
     }
 
@@ -283,11 +297,16 @@ impl Zone {
         match message {
             GatewayMessage::Resync => self.ports[port].whole_next = true,
             GatewayMessage::Join { player, name } => {
-                if let Err(reason) = self.join(player, &name) {
-                    self.refuse_join(player, reason);
+                match self.join(player, &name) {
+                    Ok(()) => {}
+                    // Another zone may have room: the gateway asks around.
+                    Err(reason @ ZONE_FULL) => {
+                        tracing::warn!(%player, zone = %self.config.zone, reason, "join refused")
+                    }
+                    Err(reason) => self.refuse_join(player, reason),
                 }
             }
-            GatewayMessage::Leave { player } => self.leave(player),
+            GatewayMessage::Leave { player, entity } => self.leave(player, entity),
             GatewayMessage::Inputs(batch) => self.population.insert_inputs(batch, &self.config.clock),
             GatewayMessage::Action { entity, kind, payload } => {
                 self.act(PassedAction {
@@ -319,7 +338,7 @@ impl Zone {
             return Ok(());
         }
         if self.population.players.len() + self.joining.len() >= PLAYERS_MAX {
-            return Err("the zone is full");
+            return Err(ZONE_FULL);
         }
         if self.joining.insert(player) {
             self.spawn_player(player, name).inspect_err(|_| {
@@ -329,12 +348,15 @@ impl Zone {
         Ok(())
     }
 
-    fn leave(&mut self, player: PlayerId) {
-        // One that is on its way is its receiver's: the gateway tells that one too.
-        let Some(id) = self.population.players.get(&player).map(|player| player.id) else {
-            return;
-        };
-        self.retire(id);
+    fn leave(&mut self, player: PlayerId, entity: Option<(WorldEntityId, EntityEpoch)>) {
+        if let Some(id) = self.population.players.get(&player).map(|player| player.id) {
+            self.retire(id);
+        } else if let Some((id, epoch)) = entity.filter(|(id, _)| self.handoff.epoch(*id).is_none()) {
+            // The gateway still has it. If it is nowhere, this zone's word that it left was lost; if it is another zone's, or on its way,
+            // that one is told too.
+            self.facts.retire(vec![(id, epoch)]);
+            self.hear();
+        }
     }
 
     /// An action of a player of the zone; that of one who has just left goes after it.
@@ -347,11 +369,18 @@ impl Zone {
             }
             return;
         }
+        if self.held.iter().any(|record| record.entity == id) {
+            // Its time has not come yet; as many actions as a player may send in that.
+            if self.early_actions.len() < EARLY_ACTIONS_MAX {
+                self.early_actions.push(action);
+            }
+            return;
+        }
         let owner = self.ghosts.owner(id);
         let peer = owner.and_then(|owner| self.peers.iter().find(|peer| peer.zone == owner));
         if let Some(peer) = peer.filter(|_| action.hops < ACTION_HOPS_MAX) {
             let hops = action.hops + 1;
-            // A neighbour that takes in nothing at all loses actions too; the fabric counts it.
+            // The fabric counts what a neighbour that takes in nothing loses.
             let _ = peer.end.send(PeerMessage::Action(PassedAction { hops, ..action }));
         }
     }
@@ -372,11 +401,11 @@ impl Zone {
         let Some(mut pushed) = self.app.world_mut().get_resource_mut::<Messages<GhostPushed>>() else {
             return;
         };
-        for GhostPushed { ghost, zone, impulse } in pushed.drain() {
+        for GhostPushed { ghost, zone, velocity } in pushed.drain() {
             if let Some(peer) = self.peers.iter().find(|peer| peer.zone == zone) {
                 let message = PeerMessage::Push {
                     entity: ghost,
-                    impulse: impulse.to_array(),
+                    velocity: velocity.to_array(),
                 };
                 // A lost push is made good by that of the next tick.
                 let _ = peer.end.send(message);
@@ -385,11 +414,12 @@ impl Zone {
     }
 
     fn send_left(&mut self) {
-        for (entity, epoch) in std::mem::take(&mut self.left) {
-            for port in &mut self.ports {
-                port.whole_next |= port.end.send(ZoneMessage::Left { entity, epoch }).is_err();
-            }
-        }
+        // Who did not hear of it is told again: a whole snapshot takes nothing away.
+        self.left.retain(|(entity, epoch)| {
+            let (entity, epoch) = (*entity, *epoch);
+            let refused = |port: &Port| port.end.send(ZoneMessage::Left { entity, epoch }) == Err(FabricError::Full);
+            self.ports.iter().filter(|port| refused(port)).count() > 0
+        });
     }
 
     fn send_snapshot(&mut self, tick: Tick, began: Instant, now: impl FnOnce() -> Instant) {

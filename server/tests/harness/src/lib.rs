@@ -10,6 +10,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -242,8 +243,17 @@ impl TestWorld {
 
     /// Lets a client with a good token knock; [`Self::run`] for it to get in.
     pub fn join(&mut self, name: &str) -> usize {
+        let player = PlayerId(100 + self.clients.len() as u64);
+        self.knock(player, name)
+    }
+
+    /// Lets another client of the same player knock.
+    pub fn rejoin(&mut self, client: usize) -> usize {
+        self.knock(PlayerId(100 + client as u64), "again")
+    }
+
+    fn knock(&mut self, player: PlayerId, name: &str) -> usize {
         let index = self.clients.len();
-        let player = PlayerId(100 + index as u64);
         let user_data = TokenUserData::new(player.0, name).unwrap().encode();
         let token = ConnectToken::build(gateway_address(), NETCODE_PROTOCOL_ID, 1 + index as u64, KEY)
             .user_data(user_data)
@@ -314,7 +324,7 @@ impl TestWorld {
 
     fn step(&mut self) {
         self.pass_time();
-        let now = self.now;
+        let (now, mut died) = (self.now, Vec::new());
         for zone in &mut self.zones {
             if self.stalled.contains(&zone.id().0) {
                 continue;
@@ -324,9 +334,14 @@ impl TestWorld {
                 zone.skip_to(self.clock.tick_at(now));
             }
             while self.clock.due(zone.next_tick()) <= now {
-                zone.step(now, || now);
+                // As the server does: a zone that panics is started again from its records.
+                if catch_unwind(AssertUnwindSafe(|| zone.step(now, || now))).is_err() {
+                    died.push(zone.id().0);
+                    break;
+                }
             }
         }
+        died.into_iter().for_each(|zone| self.restart(zone));
         self.drive_gateway();
         self.step_clients();
     }

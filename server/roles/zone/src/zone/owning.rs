@@ -64,7 +64,9 @@ impl Zone {
                 Some(Ok(Done::Accepted)) => self.arrived(&transfer),
                 other => tracing::warn!(transfer = %transfer.id, answer = ?other, "transfer not accepted"),
             },
-            Asked::Retire(_) | Asked::Checkpoint | Asked::Claim { .. } => {}
+            // Nobody knows whether it is written down: it is written down again.
+            Asked::Checkpoint(entities) if answer.is_none() => self.touched.extend(entities),
+            Asked::Retire(_) | Asked::Checkpoint(_) | Asked::Claim { .. } => {}
         }
     }
 
@@ -86,6 +88,8 @@ impl Zone {
             Some(Ok(Done::Exists { entity, zone })) => {
                 tracing::debug!(%entity, %zone, "the player has its entity elsewhere");
             }
+            // The id came too late, after a younger one: the gateway asks again, and another is minted.
+            Some(Err(Refusal::NotOwner(_))) => {}
             Some(Err(refusal)) => {
                 if let Some(player) = record.player {
                     self.refuse_join(player, &refusal.to_string());
@@ -243,14 +247,28 @@ impl Zone {
             let of = (*epoch, *allowance, departure.after);
             records.extend(self.population.record(self.app.world(), *id, of, Selection::HandedOff));
         }
+        if records.len() < departure.entities.len() {
+            // One of them is owned and not simulated: none of them goes.
+            tracing::error!(
+                transfer = departure.number,
+                "not all that is tied together is simulated here; it stays"
+            );
+            self.handoff
+                .answered(departure.number, Some(Ok(Done::Kept)), departure.after);
+            return;
+        }
+        let is_neighbour = self.peers.iter().any(|peer| peer.zone == departure.to);
         // What others did to each other before is not older than what leaves.
         self.checkpoint(departure.after);
         for record in &records {
             self.forget(record.entity);
-            let (world, bytes) = (self.app.world_mut(), &record.state);
-            let as_ghost = (record.entity, record.epoch);
-            self.ghosts
-                .freeze(world, as_ghost, (departure.to, departure.after), bytes);
+            // Who is put far away, as who dies and starts again, is seen from here no longer.
+            if is_neighbour {
+                let (world, bytes) = (self.app.world_mut(), &record.state);
+                let as_ghost = (record.entity, record.epoch);
+                self.ghosts
+                    .freeze(world, as_ghost, (departure.to, departure.after), bytes);
+            }
         }
         self.departing.insert(departure.number, records.clone());
         self.facts.transfer(departure.number, departure.to, records);

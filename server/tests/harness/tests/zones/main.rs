@@ -1,0 +1,5 @@
+//! Borders, in virtual time: who walks, jumps, falls, is pushed, dies or disconnects across one has one owner at any time.
+
+mod borders;
+mod faults;
+mod support;
