@@ -19,11 +19,11 @@ setup:
 build:
     cargo build --locked
 
-# Run 40 bots for 20 seconds against a fresh server, and print the latencies.
+# Run 40 bots for 20 seconds over the borders of a fresh server with four zones, and print latencies, handoffs and the audit.
 demo *arguments: build
     scripts/demo {{ arguments }}
 
-# Measure every bar of the README: 5 runs each, beside a stock lightyear server.
+# Measure every bar of the README: 5 runs each, beside a stock lightyear server. `--only borders` or `--only latency` for a part.
 bars *arguments: build
     scripts/bars {{ arguments }}
 

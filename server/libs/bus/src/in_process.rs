@@ -4,16 +4,19 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use meridian_events::{Event, Positions};
 use meridian_handoff::script::{Command, Done, Transfer, TransferId};
 use meridian_ids::{LeaseEpoch, ZoneId};
 
-use crate::{Bus, Heard, Model, Ticket};
+use crate::streams::{ReaderId, Streams};
+use crate::{Bus, EntryId, EventReader, Heard, Model, PositionReader, Ticket};
 
 /// The durable side of a world that lives in one process. Records live as long as it: a zone that dies finds them again, a
 /// process that dies does not.
 #[derive(Clone)]
 pub struct InProcess {
     model: Arc<Mutex<Model>>,
+    streams: Arc<Mutex<Streams>>,
     now: NowFn,
 }
 
@@ -24,6 +27,7 @@ pub type NowFn = Arc<dyn Fn() -> Duration + Send + Sync>;
 pub fn in_process(before: LeaseEpoch, now: NowFn) -> InProcess {
     InProcess {
         model: Arc::new(Mutex::new(Model::new(before))),
+        streams: Arc::default(),
         now,
     }
 }
@@ -40,6 +44,24 @@ impl InProcess {
         })
     }
 
+    /// A reader of a group of services.
+    pub fn events(&self, group: &str) -> Box<dyn EventReader> {
+        Box::new(Events {
+            reader: self.with_streams(|streams| streams.join(group)),
+            shared: self.clone(),
+            group: group.to_owned(),
+        })
+    }
+
+    /// Follows a zone's positions.
+    pub fn positions(&self, zone: ZoneId) -> Box<dyn PositionReader> {
+        Box::new(Follower {
+            next: self.with_streams(|streams| streams.follow(zone)),
+            shared: self.clone(),
+            zone,
+        })
+    }
+
     /// The model, for audits and tests.
     pub fn model(&self) -> Arc<Mutex<Model>> {
         Arc::clone(&self.model)
@@ -49,6 +71,57 @@ impl InProcess {
         // A zone that panicked in here has changed nothing by halves: a command checks first, then writes.
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut model, (self.now)())
+    }
+
+    fn with_streams<T>(&self, work: impl FnOnce(&mut Streams) -> T) -> T {
+        work(&mut self.streams.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Events {
+    shared: InProcess,
+    group: String,
+    reader: ReaderId,
+}
+
+impl EventReader for Events {
+    fn try_next(&mut self) -> Option<(EntryId, Event)> {
+        self.shared
+            .with_streams(|streams| streams.next_event(&self.group, self.reader))
+    }
+
+    fn acknowledge(&mut self, entry: EntryId) {
+        self.shared
+            .with_streams(|streams| streams.acknowledge(&self.group, entry));
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.shared
+            .with_streams(|streams| streams.leave(&self.group, self.reader));
+    }
+}
+
+struct Follower {
+    shared: InProcess,
+    zone: ZoneId,
+    next: u64,
+}
+
+impl PositionReader for Follower {
+    fn try_next(&mut self) -> Option<Arc<Positions>> {
+        let (next, positions) = self
+            .shared
+            .with_streams(|streams| streams.positions_from(self.zone, self.next))?;
+        self.next = next;
+        Some(positions)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.shared.with_streams(|streams| streams.unfollow(self.zone));
     }
 }
 
@@ -70,6 +143,18 @@ impl Bus for Connection {
         }
         self.heard.push_back(Heard::Answer(ticket, Some(answer)));
         ticket
+    }
+
+    fn publish(&mut self, event: Event) {
+        self.shared.with_streams(|streams| streams.publish(event));
+    }
+
+    fn is_followed(&self) -> bool {
+        self.shared.with_streams(|streams| streams.is_followed(self.zone))
+    }
+
+    fn publish_positions(&mut self, positions: Positions) {
+        self.shared.with_streams(|streams| streams.publish_positions(positions));
     }
 
     fn try_receive(&mut self) -> Option<Heard> {

@@ -1,14 +1,21 @@
 //! Ownership and facts: the durable side of zones, whatever carries it.
 //!
-//! A [`Bus`] takes the commands of `meridian_handoff::script` and answers them later; a tick hands them in and goes on. In one
-//! process that is [`in_process`], a [`Model`] behind a lock with the same semantics as the real store, held to them by the
+//! A [`Bus`] takes the commands of `meridian_handoff::script` and answers them later; a tick hands them in and goes on. What
+//! happens in the world, and where everything is, goes into its streams, which services read ([`EventReader`],
+//! [`PositionReader`]). In one process that is [`in_process`], a [`Model`] behind a lock with the same semantics as the real store, held to them by the
 //! same tests.
 
 mod in_process;
 mod model;
+mod streams;
 
 pub use in_process::{InProcess, NowFn, in_process};
 pub use model::{INBOX_MAX, Model};
+pub use streams::{EVENTS_MAX, POSITIONS_MAX};
+
+use std::sync::Arc;
+
+use meridian_events::{Event, Positions};
 
 use meridian_handoff::script::{Command, Done, Refusal, Transfer};
 
@@ -32,4 +39,29 @@ pub trait Bus: Send {
     fn submit(&mut self, command: Command) -> Ticket;
     /// What has come for the zone.
     fn try_receive(&mut self) -> Option<Heard>;
+    /// Tells every service what happened; those of one zone stay in their order.
+    fn publish(&mut self, event: Event);
+    /// Whether anybody follows the zone's positions: what nobody reads need not be gathered.
+    fn is_followed(&self) -> bool;
+    /// Tells who follows the zone where its entities are; who does not keep up misses the oldest.
+    fn publish_positions(&mut self, positions: Positions);
+}
+
+/// Names an entry of the stream of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(pub u64);
+
+/// One reader of a group of services that share the events among them. Each event goes to one reader of each group; what a reader
+/// did not acknowledge when it is dropped goes to another.
+pub trait EventReader: Send {
+    /// The next event for this reader, if there is one. Never blocks.
+    fn try_next(&mut self) -> Option<(EntryId, Event)>;
+    /// The reader has done what the event asked of it.
+    fn acknowledge(&mut self, entry: EntryId);
+}
+
+/// Follows the positions of one zone from its making on.
+pub trait PositionReader: Send {
+    /// The next entry that is kept, if there is one. Never blocks.
+    fn try_next(&mut self) -> Option<Arc<Positions>>;
 }

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use meridian_bus::{Bus, Heard, Ticket};
+use meridian_events::{EntityPosition, Event, Happening, Positions};
 use meridian_handoff::Lease;
 use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Transfer, TransferId};
-use meridian_ids::{EntityEpoch, LeaseEpoch, WorldEntityId, ZoneId};
+use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, WorldEntityId, ZoneId};
 
 /// Answers and arrivals handled in a tick; the rest waits for the next.
 const HEARD_PER_TICK_MAX: usize = 4_096;
@@ -164,6 +165,33 @@ impl Facts {
         if self.accepting.insert(transfer.id) {
             let (id, entities) = (transfer.id, transfer.entities());
             self.ask(Command::Accept { by, id, entities }, Asked::Accept(Box::new(transfer)));
+        }
+    }
+
+    /// Tells every service what happened in the zone, up to the end of a tick.
+    pub(crate) fn publish(&mut self, tick: Tick, what: Happening) {
+        if let Some(Instance { zone, lease }) = self.instance() {
+            self.bus.publish(Event {
+                zone,
+                lease,
+                tick,
+                what,
+            });
+        }
+    }
+
+    pub(crate) fn is_followed(&self) -> bool {
+        self.bus.is_followed()
+    }
+
+    pub(crate) fn publish_positions(&mut self, tick: Tick, entities: Vec<EntityPosition>) {
+        if let Some(Instance { zone, lease }) = self.instance() {
+            self.bus.publish_positions(Positions {
+                zone,
+                lease,
+                tick,
+                entities,
+            });
         }
     }
 

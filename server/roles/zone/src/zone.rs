@@ -10,16 +10,17 @@ use bevy::prelude::MinimalPlugins;
 use bevy::time::{Fixed, Time, TimeUpdateStrategy};
 use bevy::transform::TransformPlugin;
 use meridian_bus::Bus;
+use meridian_events::{EntityPosition, Happening};
 use meridian_fabric::{FabricError, GatewayMessage, PassedAction, PeerMessage, ProbeTiming, ZoneEnd, ZoneMessage};
 use meridian_game::{
-    ActionRegistry, CurrentTick, EntityHooks, GhostPushed, ProtocolPlugin, ProtocolSide, Scenery, WorldDefinition,
-    WorldEvent, ZoneScope,
+    ActionRegistry, CurrentTick, EntityHooks, GhostPushed, Pose, ProtocolPlugin, ProtocolSide, Scenery,
+    WorldDefinition, WorldEvent, ZoneScope,
 };
 use meridian_handoff::Handoff;
 use meridian_handoff::script::Record;
 use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, TickClock, WorldEntityId, ZoneId, ZoneMap};
 
-use crate::audit::{self, AuditSink};
+use crate::audit::{self, AuditSink, Simulated};
 use crate::facts::Facts;
 use crate::ghosts::{self, GhostTable, Peer};
 use crate::input_ring::InputRing;
@@ -39,6 +40,8 @@ const MESSAGES_PER_TICK_MAX: usize = 16_384;
 /// Ticks between two checkpoints: a crash costs at most half a second of movement at 60 Hz.
 const CHECKPOINT_EVERY_TICKS: u64 = 30;
 
+/// How often the positions of a zone that somebody follows are told, per second.
+const POSITIONS_HZ: u32 = 20;
 /// Why a player is not let in here, though perhaps elsewhere.
 const ZONE_FULL: &str = "the zone is full";
 /// Actions that wait for entities that came before their time.
@@ -250,6 +253,9 @@ impl Zone {
             self.checkpoint(tick);
             self.population.forget_expected(began, &self.config.clock);
         }
+        if tick.0.is_multiple_of(self.positions_every_ticks()) && self.facts.is_followed() {
+            self.publish_positions(tick);
+        }
         let world = self.app.world_mut();
         if !self.rest.is_resting() || tick.0.is_multiple_of(CHECKPOINT_EVERY_TICKS) {
             ghosts::send(world, &self.peers, &self.map, (instance.lease, tick));
@@ -262,6 +268,22 @@ impl Zone {
         self.metrics.entities.set(self.snapshots.entities() as f64);
         self.metrics.players.set(self.population.players.len() as f64);
         self.metrics.ghosts.set(self.ghosts.len() as f64);
+    }
+
+    fn positions_every_ticks(&self) -> u64 {
+        u64::from(self.config.clock.rate().hz() / POSITIONS_HZ).max(1)
+    }
+
+    fn publish_positions(&mut self, tick: Tick) {
+        let world = self.app.world_mut();
+        let mut owned = world.query::<(&Simulated, &Pose)>();
+        let positions = owned.iter(world).map(|(simulated, pose)| EntityPosition {
+            entity: simulated.entity,
+            epoch: simulated.epoch,
+            position: pose.position.to_array(),
+        });
+        let positions = positions.collect();
+        self.facts.publish_positions(tick, positions);
     }
 
     fn take_messages(&mut self) {
@@ -296,16 +318,14 @@ impl Zone {
     fn handle(&mut self, port: usize, message: GatewayMessage) {
         match message {
             GatewayMessage::Resync => self.ports[port].whole_next = true,
-            GatewayMessage::Join { player, name } => {
-                match self.join(player, &name) {
-                    Ok(()) => {}
-                    // Another zone may have room: the gateway asks around.
-                    Err(reason @ ZONE_FULL) => {
-                        tracing::warn!(%player, zone = %self.config.zone, reason, "join refused")
-                    }
-                    Err(reason) => self.refuse_join(player, reason),
+            GatewayMessage::Join { player, name } => match self.join(player, &name) {
+                Ok(()) => {}
+                // Another zone may have room: the gateway asks around.
+                Err(reason @ ZONE_FULL) => {
+                    tracing::warn!(%player, zone = %self.config.zone, reason, "join refused");
                 }
-            }
+                Err(reason) => self.refuse_join(player, reason),
+            },
             GatewayMessage::Leave { player, entity } => self.leave(player, entity),
             GatewayMessage::Inputs(batch) => self.population.insert_inputs(batch, &self.config.clock),
             GatewayMessage::Action { entity, kind, payload } => {
@@ -393,6 +413,7 @@ impl Zone {
             let WorldEvent::Died { entity, player, tick } = event;
             metrics::counter!(WORLD_EVENTS, "event" => "died").increment(1);
             tracing::debug!(%entity, %player, %tick, "died");
+            self.facts.publish(tick, Happening::Died { player, entity });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bevy::ecs::entity::Entity;
 use bevy::ecs::query::{With, Without};
+use meridian_events::Happening;
 use meridian_game::component::Selection;
 use meridian_game::{EntityHooks, EntityIds, Ghost, Identity, Pose, SpawnPlayer};
 use meridian_handoff::script::{Done, Record, Refusal, Transfer};
@@ -51,6 +52,10 @@ impl Zone {
             Asked::Retire(entities) if answer == Some(Ok(Done::Retired)) => {
                 let mut log = self.app.world_mut().resource_mut::<AuditLog>();
                 log.retired.extend(entities.iter().map(|(entity, _)| *entity));
+                for (entity, _) in &entities {
+                    let entity = *entity;
+                    self.facts.publish(self.next - 1, Happening::Left { entity });
+                }
                 self.left.extend(entities);
             }
             Asked::Transfer(number) => {
@@ -84,6 +89,10 @@ impl Zone {
                     .push(record.entity);
                 self.handoff.own(record.entity, record.epoch, record.allowance);
                 self.admit(record, false);
+                if let Some(player) = record.player {
+                    let entity = record.entity;
+                    self.facts.publish(self.next - 1, Happening::Joined { player, entity });
+                }
             }
             Some(Ok(Done::Exists { entity, zone })) => {
                 tracing::debug!(%entity, %zone, "the player has its entity elsewhere");
@@ -276,8 +285,10 @@ impl Zone {
 
     fn take_step(&mut self, number: u64, step: Step) {
         match step {
-            Step::Departed { entity, to, .. } => {
+            Step::Departed { entity, epoch, to } => {
                 tracing::debug!(%entity, %to, "handed over");
+                self.facts
+                    .publish(self.next - 1, Happening::HandedOff { entity, epoch, to });
                 self.metrics.departed.increment(1);
             }
             Step::Resume { entity, .. } => {

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use bevy::math::Vec3;
+use meridian_bus::POSITIONS_MAX;
 use meridian_client_net::CorrectionStats;
+use meridian_events::Happening;
 use meridian_game::movement::MovementState;
 use meridian_harness::{TestOptions, TestWorld};
+use meridian_ids::{EntityEpoch, PlayerId, ZoneId};
 
 use crate::support::{Owners, bad_link, own_entity, own_place, owned, position_of, two, walk_to_x, with_crates};
 
@@ -208,4 +211,51 @@ fn who_goes_to_and_fro_over_a_border_changes_hands_five_times_a_second_at_most()
     assert!(most <= Some(5), "{most:?} in a second");
     // Two a second in the long run.
     assert!((18..=26).contains(&handoffs), "{handoffs} in ten seconds");
+}
+
+#[test]
+fn services_hear_who_came_went_and_changed_zones_and_followers_where_everybody_is() {
+    let mut world = TestWorld::new(two());
+    let mut events = world.bus.events("test");
+    world.join_all(1);
+    let mut east = world.bus.positions(ZoneId(1));
+    walk_to_x(&mut world, 0, 5.0);
+    let entity = owned(&mut world, true)[0].1;
+    world.clients.clear();
+    world.run_until(Duration::from_secs(20), "it is gone", |world| {
+        owned(world, true).is_empty()
+    });
+    world.run(Duration::from_millis(100));
+    let told = std::iter::from_fn(|| events.try_next()).map(|(_, event)| (event.zone, event.what));
+    let expected = [
+        (
+            ZoneId(0),
+            Happening::Joined {
+                player: PlayerId(100),
+                entity,
+            },
+        ),
+        (
+            ZoneId(0),
+            Happening::HandedOff {
+                entity,
+                epoch: EntityEpoch(2),
+                to: ZoneId(1),
+            },
+        ),
+        (ZoneId(1), Happening::Left { entity }),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    let followed: Vec<_> = std::iter::from_fn(|| east.try_next()).collect();
+    assert!(
+        followed.len() <= POSITIONS_MAX && followed.len() > 10,
+        "{}",
+        followed.len()
+    );
+    let places = followed.iter().flat_map(|positions| &positions.entities);
+    assert!(
+        places
+            .clone()
+            .any(|place| place.entity == entity && place.position[0] > 4.0)
+    );
 }

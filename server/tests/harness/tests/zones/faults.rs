@@ -9,6 +9,7 @@ use bevy::ecs::query::With;
 use bevy::math::Vec3;
 use lightyear::prelude::Controlled;
 use meridian_bus::{Bus, Heard, Ticket};
+use meridian_events::{Event, Positions};
 use meridian_game::movement::MovementState;
 use meridian_handoff::script::{Command, Done, Refusal};
 use meridian_harness::{TestOptions, TestWorld};
@@ -169,6 +170,23 @@ fn who_falls_or_is_nowhere_dies_once_and_starts_again_where_it_should() {
     Owners::of(&world).assert_all_seamless();
 }
 
+/// What these carriers do as the one below does.
+macro_rules! passed_on {
+    () => {
+        fn publish(&mut self, event: Event) {
+            self.inner.publish(event);
+        }
+
+        fn is_followed(&self) -> bool {
+            self.inner.is_followed()
+        }
+
+        fn publish_positions(&mut self, positions: Positions) {
+            self.inner.publish_positions(positions);
+        }
+    };
+}
+
 /// A durable side that lies: what it answers to a transfer is not what it did.
 struct Lying {
     inner: Box<dyn Bus>,
@@ -208,6 +226,8 @@ impl Bus for Lying {
         };
         Some(lie.map_or(heard, |(ticket, answer)| Heard::Answer(ticket, Some(answer))))
     }
+
+    passed_on!();
 }
 
 fn lying(doubles: bool) -> TestOptions {
@@ -269,6 +289,8 @@ impl Bus for DiesAfterRetiring {
     fn try_receive(&mut self) -> Option<Heard> {
         self.inner.try_receive()
     }
+
+    passed_on!();
 }
 
 #[test]

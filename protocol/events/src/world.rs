@@ -1,0 +1,75 @@
+//! What happens in the world, and where everything is: the entries of the bus's streams.
+
+use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
+use serde::{Deserialize, Serialize};
+
+/// Something that happened in a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The zone.
+    pub zone: ZoneId,
+    /// Which instance of it.
+    pub lease: LeaseEpoch,
+    /// The tick after which it is told.
+    pub tick: Tick,
+    /// What happened.
+    pub what: Happening,
+}
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Happening {
+    /// A player came into the world.
+    Joined {
+        /// The player.
+        player: PlayerId,
+        /// Its entity.
+        entity: WorldEntityId,
+    },
+    /// An entity left the world.
+    Left {
+        /// The entity.
+        entity: WorldEntityId,
+    },
+    /// A player died, and started again.
+    Died {
+        /// The player.
+        player: PlayerId,
+        /// Its entity.
+        entity: WorldEntityId,
+    },
+    /// An entity was handed over to another zone.
+    HandedOff {
+        /// The entity.
+        entity: WorldEntityId,
+        /// Its epoch there.
+        epoch: EntityEpoch,
+        /// The zone that has it now.
+        to: ZoneId,
+    },
+}
+
+/// Where entities of a zone stood after a tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Positions {
+    /// The zone.
+    pub zone: ZoneId,
+    /// Which instance of it.
+    pub lease: LeaseEpoch,
+    /// The tick.
+    pub tick: Tick,
+    /// The entities.
+    pub entities: Vec<EntityPosition>,
+}
+
+/// Where an entity stood.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EntityPosition {
+    /// The entity.
+    pub entity: WorldEntityId,
+    /// How many owners it has had.
+    pub epoch: EntityEpoch,
+    /// x, y and z in metres.
+    pub position: [f32; 3],
+}

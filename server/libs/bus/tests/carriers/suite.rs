@@ -1,0 +1,360 @@
+//! The tests, over any carrier.
+
+use std::slice::from_ref;
+use std::time::{Duration, Instant};
+
+use meridian_bus::{Bus, EventReader, Heard, INBOX_MAX, POSITIONS_MAX};
+use meridian_events::{Event, Happening, Positions};
+use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Transfer, TransferId};
+use meridian_handoff::{Allowance, LEASE_TTL};
+use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
+
+use crate::Carrier;
+
+const WEST: ZoneId = ZoneId(0);
+const EAST: ZoneId = ZoneId(1);
+/// An answer that takes longer than this does not come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An instance of a zone, and its connection.
+struct Zone {
+    bus: Box<dyn Bus>,
+    instance: Instance,
+    records: Vec<Record>,
+    inbox: Vec<Transfer>,
+}
+
+impl Zone {
+    fn claim(carrier: &dyn Carrier, zone: ZoneId) -> Self {
+        let mut claimed = Self {
+            bus: carrier.connect(zone),
+            instance: Instance {
+                zone,
+                lease: LeaseEpoch::default(),
+            },
+            records: Vec::new(),
+            inbox: Vec::new(),
+        };
+        match claimed.ask(Command::ClaimZone { zone, held: None }) {
+            Ok(Done::Claimed { lease, records, .. }) => {
+                claimed.instance.lease = lease;
+                claimed.records = records;
+            }
+            other => panic!("a new instance is never refused, not even with {other:?}"),
+        }
+        claimed
+    }
+
+    /// Asks, and waits for the answer; what comes into the inbox meanwhile is kept.
+    fn ask(&mut self, command: Command) -> Result<Done, Refusal> {
+        let ticket = self.bus.submit(command);
+        let gives_up_at = Instant::now() + PATIENCE;
+        loop {
+            match self.bus.try_receive() {
+                Some(Heard::Answer(answered, answer)) if answered == ticket => {
+                    return answer.expect("the connection holds");
+                }
+                Some(Heard::Answer(..)) => panic!("answers come in the order of the questions"),
+                Some(Heard::Inbox(transfer)) => self.inbox.push(transfer),
+                None => assert!(Instant::now() < gives_up_at, "no answer"),
+            }
+        }
+    }
+
+    /// Waits until so many transfers have come in.
+    fn await_inbox(&mut self, count: usize) -> Vec<Transfer> {
+        let gives_up_at = Instant::now() + PATIENCE;
+        while self.inbox.len() < count {
+            match self.bus.try_receive() {
+                Some(Heard::Inbox(transfer)) => self.inbox.push(transfer),
+                Some(Heard::Answer(..)) => panic!("an answer to no question"),
+                None => assert!(
+                    Instant::now() < gives_up_at,
+                    "{} of {count} transfers came",
+                    self.inbox.len()
+                ),
+            }
+        }
+        std::mem::take(&mut self.inbox)
+    }
+
+    fn spawn(&mut self, record: Record) -> Result<Done, Refusal> {
+        let by = self.instance;
+        self.ask(Command::Spawn { by, record })
+    }
+
+    fn transfer(&self, number: u64, to: ZoneId, records: Vec<Record>) -> Transfer {
+        let from = self.instance;
+        Transfer {
+            id: TransferId { from, number },
+            to,
+            records,
+        }
+    }
+
+    fn accept(&mut self, transfer: &Transfer) -> Result<Done, Refusal> {
+        let (by, id, entities) = (self.instance, transfer.id, transfer.entities());
+        self.ask(Command::Accept { by, id, entities })
+    }
+
+    fn settle(&mut self, transfer: &Transfer) -> Result<Done, Refusal> {
+        let (id, entities) = (transfer.id, transfer.entities());
+        self.ask(Command::Settle { id, entities })
+    }
+
+    fn renew(&mut self) -> Result<Done, Refusal> {
+        let Instance { zone, lease } = self.instance;
+        self.ask(Command::ClaimZone {
+            zone,
+            held: Some(lease),
+        })
+    }
+}
+
+fn record(entity: u64, epoch: u64) -> Record {
+    Record {
+        entity: WorldEntityId(entity),
+        epoch: EntityEpoch(epoch),
+        player: None,
+        after: Tick(100),
+        allowance: Allowance::full(Tick(0)),
+        state: vec![1, 2, 3],
+        inputs: vec![(Tick(101), 7)],
+    }
+}
+
+fn of_player(entity: u64, player: u64) -> Record {
+    Record {
+        player: Some(PlayerId(player)),
+        ..record(entity, 1)
+    }
+}
+
+pub fn a_new_instance_fences_the_one_before_and_reads_what_it_wrote_down(carrier: &dyn Carrier) {
+    let mut old = Zone::claim(carrier, WEST);
+    assert_eq!(old.spawn(record(1, 1)), Ok(Done::Spawned));
+    let new = Zone::claim(carrier, WEST);
+    assert!(new.instance.lease > old.instance.lease);
+    assert_eq!(new.records, [record(1, 1)]);
+    assert_eq!(old.spawn(record(2, 1)), Err(Refusal::Fenced));
+    assert_eq!(old.renew(), Err(Refusal::Fenced));
+    let retire = Command::Retire {
+        by: old.instance,
+        entities: vec![(WorldEntityId(1), EntityEpoch(1))],
+    };
+    assert_eq!(old.ask(retire), Err(Refusal::Fenced));
+    assert_eq!(Zone::claim(carrier, WEST).records, [record(1, 1)]);
+}
+
+pub fn a_player_has_one_entity_and_an_id_is_spawned_once(carrier: &dyn Carrier) {
+    let (mut west, mut east) = (Zone::claim(carrier, WEST), Zone::claim(carrier, EAST));
+    assert_eq!(west.spawn(of_player(1, 9)), Ok(Done::Spawned));
+    assert_eq!(west.spawn(of_player(1, 9)), Ok(Done::Spawned), "the same once more");
+    let exists = Done::Exists {
+        entity: WorldEntityId(1),
+        zone: WEST,
+    };
+    assert_eq!(east.spawn(of_player(2, 9)), Ok(exists));
+    assert_eq!(east.spawn(record(1, 1)), Err(Refusal::NotOwner(WorldEntityId(1))));
+}
+
+pub fn a_transfer_moves_a_record_once_however_often_it_is_asked_for(carrier: &dyn Carrier) {
+    let (mut west, mut east) = (Zone::claim(carrier, WEST), Zone::claim(carrier, EAST));
+    west.spawn(of_player(1, 9)).unwrap();
+    let moved = Record {
+        epoch: EntityEpoch(2),
+        ..of_player(1, 9)
+    };
+    let transfer = west.transfer(1, EAST, vec![moved.clone()]);
+    for _ in 0..2 {
+        assert_eq!(west.ask(Command::Transfer(transfer.clone())), Ok(Done::Transferred));
+    }
+    assert_eq!(east.await_inbox(1), from_ref(&transfer));
+    for _ in 0..2 {
+        assert_eq!(east.accept(&transfer), Ok(Done::Accepted));
+    }
+    assert_eq!(west.ask(Command::Transfer(transfer.clone())), Ok(Done::Transferred));
+    assert_eq!(Zone::claim(carrier, WEST).records, []);
+    let mut east = Zone::claim(carrier, EAST);
+    assert_eq!(east.records, [moved]);
+    assert!(east.bus.try_receive().is_none(), "nothing waits any more");
+}
+
+pub fn what_waits_is_told_to_the_next_instance_as_well(carrier: &dyn Carrier) {
+    let (mut west, mut east) = (Zone::claim(carrier, WEST), Zone::claim(carrier, EAST));
+    west.spawn(record(1, 1)).unwrap();
+    let transfer = west.transfer(1, EAST, vec![record(1, 2)]);
+    west.ask(Command::Transfer(transfer.clone())).unwrap();
+    assert_eq!(east.await_inbox(1), from_ref(&transfer));
+    // It dies before it has accepted.
+    let mut next = Zone::claim(carrier, EAST);
+    assert_eq!(next.await_inbox(1), from_ref(&transfer));
+    assert_eq!(east.accept(&transfer), Err(Refusal::Fenced));
+    assert_eq!(next.accept(&transfer), Ok(Done::Accepted));
+}
+
+pub fn only_a_zone_with_a_lease_and_room_is_handed_anything(carrier: &dyn Carrier) {
+    let mut west = Zone::claim(carrier, WEST);
+    for entity in 1..=INBOX_MAX as u64 + 2 {
+        west.spawn(record(entity, 1)).unwrap();
+    }
+    let send = |west: &mut Zone, entity: u64| {
+        let transfer = west.transfer(entity, EAST, vec![record(entity, 2)]);
+        west.ask(Command::Transfer(transfer))
+    };
+    assert_eq!(send(&mut west, 1), Err(Refusal::NoReceiver), "there never was one");
+    let mut east = Zone::claim(carrier, EAST);
+    carrier.pass_time(LEASE_TTL - Duration::from_millis(1));
+    assert_eq!(send(&mut west, 1), Ok(Done::Transferred));
+    carrier.pass_time(Duration::from_millis(1));
+    assert_eq!(send(&mut west, 2), Err(Refusal::NoReceiver), "its lease has ended");
+    assert!(east.renew().is_ok(), "nobody took it meanwhile");
+    for entity in 2..=INBOX_MAX as u64 {
+        assert_eq!(send(&mut west, entity), Ok(Done::Transferred));
+    }
+    assert_eq!(send(&mut west, INBOX_MAX as u64 + 1), Err(Refusal::InboxFull));
+}
+
+pub fn a_settled_transfer_has_happened_or_never_will(carrier: &dyn Carrier) {
+    let (mut west, _east) = (Zone::claim(carrier, WEST), Zone::claim(carrier, EAST));
+    west.spawn(record(1, 1)).unwrap();
+    west.spawn(record(2, 1)).unwrap();
+    let happened = west.transfer(1, EAST, vec![record(1, 2)]);
+    west.ask(Command::Transfer(happened.clone())).unwrap();
+    assert_eq!(west.settle(&happened), Ok(Done::Transferred));
+    let never = west.transfer(2, EAST, vec![record(2, 2)]);
+    assert_eq!(west.settle(&never), Ok(Done::Kept));
+    assert_eq!(west.ask(Command::Transfer(never)), Ok(Done::Kept), "it came too late");
+    let later = west.transfer(3, EAST, vec![record(2, 2)]);
+    assert_eq!(west.ask(Command::Transfer(later)), Ok(Done::Transferred));
+}
+
+pub fn a_checkpoint_touches_what_the_zone_owns_and_nothing_younger(carrier: &dyn Carrier) {
+    let (mut west, _east) = (Zone::claim(carrier, WEST), Zone::claim(carrier, EAST));
+    west.spawn(record(1, 1)).unwrap();
+    west.spawn(record(2, 1)).unwrap();
+    let at = |entity: u64, tick: u64| Record {
+        after: Tick(tick),
+        state: tick.to_le_bytes().to_vec(),
+        ..record(entity, 1)
+    };
+    let transfer = west.transfer(1, EAST, vec![record(2, 2)]);
+    west.ask(Command::Transfer(transfer)).unwrap();
+    for tick in [200, 150] {
+        let by = west.instance;
+        let records = vec![at(1, tick), at(2, tick), at(3, tick)];
+        assert_eq!(west.ask(Command::Checkpoint { by, records }), Ok(Done::Checkpointed));
+    }
+    assert_eq!(Zone::claim(carrier, WEST).records, [at(1, 200)]);
+}
+
+pub fn what_left_is_gone_and_stays_gone(carrier: &dyn Carrier) {
+    let mut west = Zone::claim(carrier, WEST);
+    west.spawn(of_player(1, 9)).unwrap();
+    let by = west.instance;
+    let retire = |epoch: u64| Command::Retire {
+        by,
+        entities: vec![(WorldEntityId(1), EntityEpoch(epoch))],
+    };
+    assert_eq!(west.ask(retire(2)), Err(Refusal::NotOwner(WorldEntityId(1))));
+    for _ in 0..2 {
+        assert_eq!(west.ask(retire(1)), Ok(Done::Retired));
+    }
+    assert_eq!(west.spawn(of_player(1, 9)), Err(Refusal::NotOwner(WorldEntityId(1))));
+    assert_eq!(
+        west.spawn(of_player(2, 9)),
+        Ok(Done::Spawned),
+        "the player may have another"
+    );
+}
+
+pub fn a_group_moves_whole_or_not_at_all(carrier: &dyn Carrier) {
+    let (mut west, mut east) = (Zone::claim(carrier, WEST), Zone::claim(carrier, EAST));
+    west.spawn(record(1, 1)).unwrap();
+    west.spawn(record(2, 1)).unwrap();
+    let wrong = west.transfer(1, EAST, vec![record(1, 2), record(3, 2)]);
+    assert_eq!(
+        west.ask(Command::Transfer(wrong)),
+        Err(Refusal::NotOwner(WorldEntityId(3)))
+    );
+    let both = west.transfer(2, EAST, vec![record(1, 2), record(2, 2)]);
+    assert_eq!(west.ask(Command::Transfer(both.clone())), Ok(Done::Transferred));
+    assert_eq!(east.await_inbox(1), from_ref(&both));
+    assert_eq!(east.accept(&both), Ok(Done::Accepted));
+    assert_eq!(Zone::claim(carrier, EAST).records, [record(1, 2), record(2, 2)]);
+}
+
+fn left(zone: &Zone, entity: u64) -> Event {
+    Event {
+        zone: zone.instance.zone,
+        lease: zone.instance.lease,
+        tick: Tick(entity),
+        what: Happening::Left {
+            entity: WorldEntityId(entity),
+        },
+    }
+}
+
+/// Waits for so many events, and says which entities they are about.
+fn hear(reader: &mut dyn EventReader, count: usize, acknowledge: bool) -> Vec<u64> {
+    let gives_up_at = Instant::now() + PATIENCE;
+    let mut heard = Vec::new();
+    while heard.len() < count {
+        if let Some((entry, event)) = reader.try_next() {
+            heard.push(event.tick.0);
+            if acknowledge {
+                reader.acknowledge(entry);
+            }
+        }
+        assert!(Instant::now() < gives_up_at, "{heard:?} of {count} events came");
+    }
+    heard
+}
+
+pub fn each_group_hears_each_event_once_in_order(carrier: &dyn Carrier) {
+    let mut zone = Zone::claim(carrier, WEST);
+    let (mut chat, mut presence) = (carrier.events("chat"), carrier.events("presence"));
+    let mut other_presence = carrier.events("presence");
+    (1..=4).for_each(|entity| zone.bus.publish(left(&zone, entity)));
+    assert_eq!(hear(chat.as_mut(), 4, true), [1, 2, 3, 4]);
+    // Two readers of a group share them.
+    let mut shared = hear(presence.as_mut(), 1, true);
+    shared.extend(hear(other_presence.as_mut(), 2, true));
+    shared.extend(hear(presence.as_mut(), 1, true));
+    assert_eq!(shared, [1, 2, 3, 4]);
+    assert!(chat.try_next().is_none() && presence.try_next().is_none());
+}
+
+pub fn what_a_reader_did_not_acknowledge_goes_to_another(carrier: &dyn Carrier) {
+    let mut zone = Zone::claim(carrier, WEST);
+    let (mut first, mut second) = (carrier.events("store"), carrier.events("store"));
+    (1..=3).for_each(|entity| zone.bus.publish(left(&zone, entity)));
+    assert_eq!(hear(first.as_mut(), 1, true), [1]);
+    assert_eq!(hear(first.as_mut(), 1, false), [2]);
+    drop(first);
+    assert_eq!(hear(second.as_mut(), 2, true), [2, 3]);
+    assert!(second.try_next().is_none());
+}
+
+pub fn who_does_not_keep_up_misses_the_oldest_positions(carrier: &dyn Carrier) {
+    let mut zone = Zone::claim(carrier, WEST);
+    assert!(!zone.bus.is_followed());
+    let (mut quick, mut slow) = (carrier.positions(WEST), carrier.positions(WEST));
+    assert!(zone.bus.is_followed());
+    let last = POSITIONS_MAX as u64 + 10;
+    for tick in 1..=last {
+        zone.bus.publish_positions(Positions {
+            zone: WEST,
+            lease: zone.instance.lease,
+            tick: Tick(tick),
+            entities: Vec::new(),
+        });
+        assert_eq!(quick.try_next().map(|positions| positions.tick), Some(Tick(tick)));
+    }
+    let kept: Vec<u64> = std::iter::from_fn(|| slow.try_next())
+        .map(|positions| positions.tick.0)
+        .collect();
+    assert_eq!(kept, (11..=last).collect::<Vec<_>>());
+    drop((quick, slow));
+    assert!(!zone.bus.is_followed());
+}
