@@ -4,8 +4,8 @@ use meridian_ids::TickRate;
 
 use crate::population::Population;
 
-/// Ticks without any change after which a zone rests, in seconds: longer than the solver takes to let a body sleep.
-const QUIET_S: u32 = 2;
+/// Without any change for this share of a second a zone rests: what moves at all moves by a step of the wire's grid in it.
+const QUIET_SHARE: u32 = 2;
 
 /// Whether anything can happen in the next tick.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl Rest {
     pub(crate) fn new(rate: TickRate) -> Self {
         Self {
             quiet_ticks: 0,
-            quiet_ticks_min: rate.hz() * QUIET_S,
+            quiet_ticks_min: rate.hz() / QUIET_SHARE,
         }
     }
 
