@@ -200,10 +200,7 @@ fn predict(
         crates: &crates,
     };
     *movement = step(*movement, action.0, &surroundings, time.timestep().as_secs_f32());
-    *pose = Pose {
-        position: movement.position,
-        yaw: movement.yaw,
-    };
+    *pose = movement.pose();
     ring.push(Predicted {
         tick,
         input: action.0,
@@ -241,13 +238,7 @@ fn reconcile(
     }
     let truth = truth_of(&state);
     let (Some(mut movement), Some(mut pose)) = (movement, pose) else {
-        commands.entity(entity).insert((
-            truth,
-            Pose {
-                position: truth.position,
-                yaw: truth.yaw,
-            },
-        ));
+        commands.entity(entity).insert((truth, truth.pose()));
         return;
     };
     stats.compared += 1;
@@ -262,10 +253,7 @@ fn reconcile(
     if ring.last_tick().is_none_or(|last| last < tick) {
         // Nothing was predicted for that tick: before the first, or after a jump of the clock.
         *movement = truth;
-        *pose = Pose {
-            position: truth.position,
-            yaw: truth.yaw,
-        };
+        *pose = truth.pose();
         return;
     }
     let corrected = ring.reconcile(tick, truth, |state, input| {
@@ -277,10 +265,7 @@ fn reconcile(
             position: truth.position,
         });
         *movement = corrected;
-        *pose = Pose {
-            position: corrected.position,
-            yaw: corrected.yaw,
-        };
+        *pose = corrected.pose();
     }
 }
 

@@ -6,6 +6,7 @@
 use bevy::ecs::component::Component;
 use bevy::math::{Vec2, Vec3};
 
+use crate::components::Pose;
 use crate::input::Move;
 use crate::quantise::{snap_position, snap_velocity};
 use crate::scenery::{SKIN_M, SpatialQueries};
@@ -57,6 +58,14 @@ impl MovementState {
         Self {
             position: snap_position(feet + Vec3::Y * (CAPSULE_HALF_HEIGHT_M + SKIN_M)),
             ..Self::default()
+        }
+    }
+
+    /// Where it stands and looks.
+    pub fn pose(&self) -> Pose {
+        Pose {
+            position: self.position,
+            yaw: self.yaw,
         }
     }
 }

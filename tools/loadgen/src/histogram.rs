@@ -81,17 +81,22 @@ impl DurationHistogram {
 
     /// The percentiles in milliseconds.
     pub fn summary_ms(&self) -> Summary {
-        let samples = self.histogram.len();
-        let ms = |us: u64| (samples > 0).then_some(us as f64 / 1e3);
-        let at = |quantile: f64| ms(self.histogram.value_at_quantile(quantile));
-        Summary {
-            samples,
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: ms(self.histogram.max()),
-        }
+        summary(&self.histogram, |us| us as f64 / 1e3)
+    }
+}
+
+/// The percentiles, in what `figure` makes of the histogram's units.
+fn summary(histogram: &Histogram<u64>, figure: impl Fn(u64) -> f64) -> Summary {
+    let samples = histogram.len();
+    let figure = |units: u64| (samples > 0).then(|| figure(units));
+    let at = |quantile: f64| figure(histogram.value_at_quantile(quantile));
+    Summary {
+        samples,
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: figure(histogram.max()),
     }
 }
 
@@ -121,17 +126,7 @@ impl FigureHistogram {
 
     /// The percentiles.
     pub fn summary(&self) -> Summary {
-        let samples = self.histogram.len();
-        let figure = |units: u64| (samples > 0).then_some(units as f64 * self.resolution);
-        let at = |quantile: f64| figure(self.histogram.value_at_quantile(quantile));
-        Summary {
-            samples,
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: figure(self.histogram.max()),
-        }
+        summary(&self.histogram, |units| units as f64 * self.resolution)
     }
 }
 

@@ -48,10 +48,7 @@ fn spawn_player(world: &mut World, entity: WorldEntityId, player: PlayerId, name
         },
         Body { kind: BodyKind::Player },
         DisplayName(name.to_owned()),
-        Pose {
-            position: movement.position,
-            yaw: movement.yaw,
-        },
+        movement.pose(),
         OwnerState {
             position: movement.position,
             ..OwnerState::default()
@@ -211,10 +208,7 @@ fn settle_players(
     mut players: Query<(&MovementState, &PlayerInput, &mut Pose, &mut OwnerState, &mut ProbeEcho)>,
 ) {
     for (movement, player, mut pose, mut owner, mut echo) in &mut players {
-        let moved = Pose {
-            position: movement.position,
-            yaw: movement.yaw,
-        };
+        let moved = movement.pose();
         if *pose != moved {
             *pose = moved;
         }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bevy::ecs::entity::Entity;
+use bevy::ecs::query::QueryState;
 use bevy::ecs::world::{EntityRef, World};
 use meridian_fabric::{EntitySnapshot, Ghosts, PassedAction, PeerEnd, PeerMessage};
 use meridian_game::component::Selection;
@@ -54,7 +55,11 @@ pub(crate) struct GhostTable {
     leases: HashMap<ZoneId, LeaseEpoch>,
     /// What each neighbour told last.
     told: HashMap<ZoneId, Arc<Ghosts>>,
+    /// What the neighbours are told of.
+    owned: Option<QueryState<Owned>>,
 }
+
+type Owned = (EntityRef<'static>, &'static Simulated, &'static Pose);
 
 impl GhostTable {
     pub(crate) fn len(&self) -> usize {
@@ -165,30 +170,31 @@ impl GhostTable {
             }
         }
     }
-}
 
-/// Tells each neighbour what stands near the border to it.
-pub(crate) fn send(world: &mut World, peers: &[Peer], map: &ZoneMap, (lease, tick): (LeaseEpoch, Tick)) {
-    if peers.is_empty() {
-        return;
-    }
-    let mut owned = world.query::<(EntityRef<'static>, &Simulated, &Pose)>();
-    let mut told: Vec<Ghosts> = peers.iter().map(|_| empty(lease, tick)).collect();
-    let components = world.resource::<WorldComponents>();
-    for (entity, simulated, pose) in owned.iter(world) {
-        let point = [pose.position.x, pose.position.z];
-        for (peer, ghosts) in peers.iter().zip(&mut told) {
-            let is_near = map
-                .area(peer.zone)
-                .is_some_and(|area| area.distance(point) <= GHOST_REACH_M);
-            if is_near {
-                append(ghosts, components, entity, simulated);
+    /// Tells each neighbour what stands near the border to it.
+    pub(crate) fn send(&mut self, world: &mut World, peers: &[Peer], map: &ZoneMap, (lease, tick): (LeaseEpoch, Tick)) {
+        if peers.is_empty() {
+            return;
+        }
+        let mut told: Vec<Ghosts> = peers.iter().map(|_| empty(lease, tick)).collect();
+        let owned = self.owned.get_or_insert_with(|| world.query());
+        owned.update_archetypes(world);
+        let components = world.resource::<WorldComponents>();
+        for (entity, simulated, pose) in owned.iter_manual(world) {
+            let point = [pose.position.x, pose.position.z];
+            for (peer, ghosts) in peers.iter().zip(&mut told) {
+                let is_near = map
+                    .area(peer.zone)
+                    .is_some_and(|area| area.distance(point) <= GHOST_REACH_M);
+                if is_near {
+                    append(ghosts, components, entity, simulated);
+                }
             }
         }
-    }
-    for (peer, ghosts) in peers.iter().zip(told) {
-        // A neighbour that does not keep up misses ticks, and nothing else: each message is whole.
-        let _ = peer.end.send(PeerMessage::Ghosts(Arc::new(ghosts)));
+        for (peer, ghosts) in peers.iter().zip(told) {
+            // A neighbour that does not keep up misses ticks, and nothing else: each message is whole.
+            let _ = peer.end.send(PeerMessage::Ghosts(Arc::new(ghosts)));
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bevy::app::App;
+use bevy::ecs::entity::Entity;
 use bevy::ecs::message::Messages;
+use bevy::ecs::query::{QueryState, With, Without};
 use bevy::prelude::MinimalPlugins;
 use bevy::time::{Fixed, Time, TimeUpdateStrategy};
 use bevy::transform::TransformPlugin;
@@ -13,8 +15,8 @@ use meridian_bus::Bus;
 use meridian_events::{EntityPosition, Happening};
 use meridian_fabric::{FabricError, GatewayMessage, PassedAction, PeerMessage, ProbeTiming, ZoneEnd, ZoneMessage};
 use meridian_game::{
-    ActionRegistry, CurrentTick, EntityHooks, GhostPushed, Pose, ProtocolPlugin, ProtocolSide, Scenery,
-    WorldDefinition, WorldEvent, ZoneScope,
+    ActionRegistry, CurrentTick, EntityHooks, Ghost, GhostPushed, Identity, Pose, ProtocolPlugin, ProtocolSide,
+    Scenery, WorldDefinition, WorldEvent, ZoneScope,
 };
 use meridian_handoff::Handoff;
 use meridian_handoff::script::Record;
@@ -22,7 +24,7 @@ use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, TickClock, WorldEnti
 
 use crate::audit::{self, AuditSink, Simulated};
 use crate::facts::Facts;
-use crate::ghosts::{self, GhostTable, Peer};
+use crate::ghosts::{GhostTable, Peer};
 use crate::input_ring::InputRing;
 use crate::metric_definitions::{WORLD_EVENTS, ZoneMetrics};
 use crate::population::{self, Population};
@@ -90,6 +92,8 @@ pub enum Stepped {
     Fenced,
 }
 
+type Unwritten = (With<Pose>, Without<Simulated>, Without<Ghost>);
+
 struct Port {
     end: Arc<dyn ZoneEnd>,
     whole_next: bool,
@@ -118,6 +122,10 @@ pub struct Zone {
     touched: HashSet<WorldEntityId>,
     left: Vec<(WorldEntityId, EntityEpoch)>,
     snapshots: SnapshotBuilder,
+    /// What the zone simulates, and where it stands.
+    owned: QueryState<(&'static Simulated, &'static Pose)>,
+    /// What the game made and nobody has written down yet.
+    unwritten: QueryState<(Entity, &'static Identity), Unwritten>,
     probes: Vec<ProbeTiming>,
     metrics: ZoneMetrics,
     rest: Rest,
@@ -152,6 +160,7 @@ impl Zone {
         // The first update only starts the clock: its delta is zero, so no tick is simulated.
         app.update();
         let snapshots = SnapshotBuilder::new(app.world_mut());
+        let (owned, unwritten) = (app.world_mut().query(), app.world_mut().query_filtered());
         let port = |end| Port { end, whole_next: true };
         Self {
             app,
@@ -168,6 +177,8 @@ impl Zone {
             touched: HashSet::new(),
             left: Vec::new(),
             snapshots,
+            owned,
+            unwritten,
             probes: Vec::new(),
             metrics: ZoneMetrics::new(&config.world, config.zone),
             rest: Rest::new(rate),
@@ -258,7 +269,7 @@ impl Zone {
         }
         let world = self.app.world_mut();
         if !self.rest.is_resting() || tick.0.is_multiple_of(CHECKPOINT_EVERY_TICKS) {
-            ghosts::send(world, &self.peers, &self.map, (instance.lease, tick));
+            self.ghosts.send(world, &self.peers, &self.map, (instance.lease, tick));
         }
         audit::publish(
             world,
@@ -276,8 +287,7 @@ impl Zone {
 
     fn publish_positions(&mut self, tick: Tick) {
         let world = self.app.world_mut();
-        let mut owned = world.query::<(&Simulated, &Pose)>();
-        let positions = owned.iter(world).map(|(simulated, pose)| EntityPosition {
+        let positions = self.owned.iter(world).map(|(simulated, pose)| EntityPosition {
             entity: simulated.entity,
             epoch: simulated.epoch,
             position: pose.position.to_array(),

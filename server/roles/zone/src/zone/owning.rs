@@ -1,16 +1,15 @@
 //! How entities become the zone's and cease to be: each change is written down first, and then done.
 
 use bevy::ecs::entity::Entity;
-use bevy::ecs::query::{With, Without};
 use meridian_events::Happening;
 use meridian_game::component::Selection;
-use meridian_game::{EntityHooks, EntityIds, Ghost, Identity, Pose, SpawnPlayer};
+use meridian_game::{EntityHooks, EntityIds, Identity, SpawnPlayer};
 use meridian_handoff::script::{Done, Record, Refusal, Transfer};
 use meridian_handoff::{Allowance, Arrival, Departure, Step, Verdict};
 use meridian_ids::{EntityEpoch, EntityIdMint, PlayerId, Tick, WorldEntityId, ZoneId};
 
 use super::Zone;
-use crate::audit::{AuditLog, Simulated};
+use crate::audit::AuditLog;
 use crate::facts::{Asked, Told};
 use crate::population::Entrance;
 
@@ -111,8 +110,11 @@ impl Zone {
     /// Entities that the game made are asked to be written down, and are in the world once they are.
     pub(super) fn write_down_new(&mut self) {
         let world = self.app.world_mut();
-        let mut new = world.query_filtered::<(Entity, &Identity), (With<Pose>, Without<Simulated>, Without<Ghost>)>();
-        let new: Vec<(Entity, Identity)> = new.iter(world).map(|(entity, identity)| (entity, *identity)).collect();
+        let new: Vec<(Entity, Identity)> = self
+            .unwritten
+            .iter(world)
+            .map(|(entity, identity)| (entity, *identity))
+            .collect();
         for (entity, identity) in new {
             self.write_down(entity, identity);
         }
@@ -188,11 +190,7 @@ impl Zone {
 
     /// Entities that came early and whose time has come.
     pub(super) fn admit_held(&mut self, tick: Tick) {
-        let (due, early) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|record| record.after < tick);
-        self.held = early;
-        let due: Vec<Record> = due;
+        let due: Vec<Record> = self.held.extract_if(.., |record| record.after < tick).collect();
         for record in &due {
             self.admit_at(record, tick, true);
         }
@@ -231,9 +229,9 @@ impl Zone {
     pub(super) fn hand_over(&mut self, tick: Tick) {
         let zone = self.config.zone;
         let world = self.app.world_mut();
-        let mut owned = world.query::<(&Simulated, &Pose)>();
         let map = &self.map;
-        let crossing: Vec<(WorldEntityId, ZoneId)> = owned
+        let crossing: Vec<(WorldEntityId, ZoneId)> = self
+            .owned
             .iter(world)
             .filter_map(|(simulated, pose)| {
                 let to = map.destination(zone, [pose.position.x, pose.position.z], HYSTERESIS_M)?;
