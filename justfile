@@ -1,5 +1,5 @@
-# `./just` runs these, and installs `just` if the machine has none. Every build shares one target folder, one profile and one set
-# of packages: `cargo build -p` with another set would build all of Bevy again.
+# `./just` runs these, and installs `just` if the machine has none. Every build shares one target folder and one profile, and there are
+# two sets of packages: everything without a window, and the window. `cargo build -p` with another set would build all of Bevy again.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -15,20 +15,28 @@ default:
 setup:
     scripts/setup
 
-# Build every binary.
+# Build every binary but the window.
 build:
     cargo build --locked
+
+# Open a window into the world, for example: ./just client --server http://127.0.0.1:7600 --name Ada
+client *arguments: setup build-client
+    "$CARGO_TARGET_DIR/debug/client" {{ arguments }}
+
+# Build the window: the renderer takes a while, once.
+build-client:
+    cargo build --locked -p meridian-client
 
 # Run 40 bots for 20 seconds over the borders of a fresh server with four zones, and print latencies, handoffs and the audit.
 demo *arguments: build
     scripts/demo {{ arguments }}
 
-# Measure every bar of the README: 5 runs each, beside a stock lightyear server. `--only borders` or `--only latency` for a part.
-bars *arguments: build
+# Measure every bar of the README: 5 runs each, beside a stock lightyear server. `--only latency`, `borders` or `window` for a part.
+bars *arguments: build build-client
     scripts/bars {{ arguments }}
 
 # Run everything that CI runs.
-test: setup fmt-check typos check-deps deny lint unit-tests doc-tests
+test: setup fmt-check typos check-deps deny lint unit-tests doc-tests lint-client client-tests
 
 # Format the code.
 fmt:
@@ -38,9 +46,18 @@ fmt:
 lint:
     cargo clippy --locked --all-targets -- -D warnings
 
-# Licences, sources and bans of every dependency.
+# The same for the window.
+lint-client:
+    cargo clippy --locked -p meridian-client --all-targets -- -D warnings
+
+# The window's tests: on an X server in memory, drawn by software. They play against the binaries of `./just build`.
+client-tests: build
+    cargo nextest run --locked -p meridian-client
+
+# Licences and sources of every dependency, and what may not be depended upon; the window may draw.
 deny:
-    cargo deny --locked --offline check --hide-inclusion-graph bans licenses sources
+    cargo deny --locked --offline check --hide-inclusion-graph licenses sources
+    cargo deny --locked --offline --exclude meridian-client check --hide-inclusion-graph bans
 
 # The dependency rules of ARCHITECTURE.md.
 check-deps:

@@ -1,5 +1,9 @@
 //! The life of a connection: session, link, welcome, and all of it again when it breaks.
+//!
+//! An app has a [`Connector`]. It begins with a session at hand, or idle until it is told whom to join ([`Connector::join`]).
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bevy::app::{App, Last};
@@ -12,14 +16,19 @@ use bevy::ecs::system::{Query, Res, ResMut};
 use bevy::ecs::world::World;
 use bevy::time::{Real, Time};
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use lightyear::core::timeline::SetTickDuration;
 use lightyear::netcode::ConnectToken;
-use lightyear::prelude::client::{Connect, NetcodeClient, NetcodeConfig};
-use lightyear::prelude::{Authentication, Disconnected, Linked};
+use lightyear::prelude::client::{Connect, Disconnect, NetcodeClient, NetcodeConfig};
+use lightyear::prelude::{Authentication, Disconnected, DisconnectedReason, Linked};
 use lightyear_replication::receive::ReplicationReceiver;
-use meridian_game::Welcome;
+use meridian_game::{OwnerZone, Scenery, Welcome, WorldDefinition};
 use meridian_ids::WorldEntityId;
-use meridian_link::{Arrival, LinkEndpoint};
+use meridian_link::{
+    Arrival, ConditionedIo, LinkConditionsHandle, LinkEndpoint, PacketIo, ThreadedUdp, any_address_for, bind_udp,
+};
 
+use crate::plugin::Clock;
+use crate::prediction::PredictionRing;
 use crate::probe::Probes;
 use crate::session::{Session, SessionError, request_session};
 
@@ -30,9 +39,14 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the gateway may take to answer and to welcome the player.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a link that was left stays open: its goodbye is sent in the next frame.
+const GOODBYE: Duration = Duration::from_millis(250);
+
 /// What the connection is doing, for people and programs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConnectionState {
+    /// There is none, and none is wanted.
+    Idle,
     /// The gateway has not welcomed the player yet.
     Connecting,
     /// In the world.
@@ -58,6 +72,10 @@ pub struct Connector {
     pub state: ConnectionState,
     /// What the gateway said last, while playing.
     pub welcome: Option<Welcome>,
+    /// The zone that simulates the own player, as the gateway said last; while playing.
+    pub owner_zone: Option<OwnerZone>,
+    /// How often another zone, or another instance of it, took the own player over.
+    pub owner_changes: u64,
     /// Connections that broke.
     pub disconnects: u64,
     /// How often the own player's entity was another than before, within a connection.
@@ -65,6 +83,9 @@ pub struct Connector {
     server_url: Option<String>,
     name: String,
     link: Option<Entity>,
+    /// The link that is left, until its goodbye is sent.
+    leaving: Option<(Entity, Instant)>,
+    left: bool,
     /// The last entity that was the own player of this connection.
     own: Option<Entity>,
     deadline: Instant,
@@ -74,16 +95,20 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A connector that asks `server_url` for another session when a connection breaks; never, without one.
+    /// A connector that has a session, and asks `server_url` for another one when a connection breaks; never, without one.
     pub fn new(server_url: Option<String>, name: String, now: Instant) -> Self {
         Self {
             state: ConnectionState::Connecting,
             welcome: None,
+            owner_zone: None,
+            owner_changes: 0,
             disconnects: 0,
             respawns: 0,
             server_url,
             name,
             link: None,
+            leaving: None,
+            left: false,
             own: None,
             deadline: now + CONNECT_TIMEOUT,
             retry_at: None,
@@ -92,9 +117,64 @@ impl Connector {
         }
     }
 
+    /// A connector without a session. It opens links by [`OpenLink`].
+    pub fn idle() -> Self {
+        Self {
+            state: ConnectionState::Idle,
+            ..Self::new(None, String::new(), Instant::now())
+        }
+    }
+
+    /// Asks `server_url` for a session of a guest called `name` and connects to the gateway that it names, in place of what was
+    /// before. The state tells how it goes.
+    pub fn join(&mut self, server_url: &str, name: &str) {
+        self.leave();
+        self.server_url = Some(server_url.to_owned());
+        name.clone_into(&mut self.name);
+        self.state = ConnectionState::Connecting;
+        self.attempt = 0;
+        request(self);
+    }
+
+    /// Ends the connection and wants no other. The gateway is told.
+    pub fn leave(&mut self) {
+        self.left |= self.link.is_some();
+        self.requested = None;
+        self.retry_at = None;
+        self.forget_world();
+        self.state = ConnectionState::Idle;
+    }
+
+    /// When a broken connection is tried again.
+    pub fn retries_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Tries a broken connection again now.
+    pub fn retry_now(&mut self) {
+        if let Some(retry_at) = &mut self.retry_at {
+            *retry_at = Instant::now().min(*retry_at);
+        }
+    }
+
+    /// The server that sessions come from.
+    pub fn server_url(&self) -> Option<&str> {
+        self.server_url.as_deref()
+    }
+
     /// The entity of the current link.
     pub fn link(&self) -> Option<Entity> {
         self.link
+    }
+
+    fn forget_world(&mut self) {
+        self.welcome = None;
+        self.owner_zone = None;
+    }
+
+    pub(crate) fn owned_by(&mut self, zone: OwnerZone) {
+        self.owner_changes += u64::from(self.owner_zone.is_some_and(|before| before != zone));
+        self.owner_zone = Some(zone);
     }
 
     pub(crate) fn welcomed(&mut self, welcome: Welcome) {
@@ -118,7 +198,7 @@ impl Connector {
             self.attempt = 0;
         }
         tracing::warn!(name = self.name, reason, "connection lost");
-        self.welcome = None;
+        self.forget_world();
         self.attempt += 1;
         self.state = ConnectionState::Reconnecting {
             attempt: self.attempt,
@@ -130,19 +210,74 @@ impl Connector {
     }
 }
 
+/// How an app without a [`LinkEndpoint`] opens its socket, for a gateway's address.
+#[derive(Resource, Clone)]
+pub struct OpenLink(Arc<dyn Fn(SocketAddr) -> Result<Box<dyn PacketIo>, String> + Send + Sync>);
+
+impl OpenLink {
+    /// Opens links by `open`; its error tells people what is wrong.
+    pub fn new(open: impl Fn(SocketAddr) -> Result<Box<dyn PacketIo>, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(open))
+    }
+
+    /// A UDP socket with an I/O thread, on a link whose conditions can be changed while it is in use.
+    pub fn udp(conditions: LinkConditionsHandle) -> Self {
+        Self::new(move |gateway| {
+            let socket = bind_udp(any_address_for(gateway)).map_err(|error| error.to_string())?;
+            let seed = u64::from(socket.local_addr().map_or(0, |address| address.port()));
+            // Who draws looks at the socket each frame: nobody is to be woken.
+            let io = ThreadedUdp::start(socket, || {}).map_err(|error| format!("no thread for the socket: {error}"))?;
+            Ok(Box::new(ConditionedIo::controlled_by(io, conditions.clone(), seed)))
+        })
+    }
+}
+
 pub(crate) fn plugin(app: &mut App) {
     app.add_observer(note_disconnect);
     app.add_systems(Last, supervise);
 }
 
+/// Lets the app play the world of a session, where it is another than before.
+pub(crate) fn enter_world(world: &mut World, session: &Session) {
+    let rate = session.world.tick_rate_hz;
+    if world.resource::<Clock>().rate() != rate {
+        world.insert_resource(Clock::new(rate));
+        world.insert_resource(lightyear::core::tick::TickDuration(rate.tick_duration()));
+        world.trigger(SetTickDuration(rate.tick_duration()));
+    }
+    if world.get_resource() == Some(session.world.as_ref()) {
+        return;
+    }
+    world.insert_resource::<WorldDefinition>(session.world.as_ref().clone());
+    if world.contains_resource::<PredictionRing>() {
+        world.insert_resource(Scenery::new(&session.world));
+    }
+}
+
+/// The socket of a client's connections.
+fn open_link(world: &mut World, gateway: SocketAddr) -> Result<(), String> {
+    let endpoint = world.get_resource::<LinkEndpoint>();
+    let reaches = endpoint.is_some_and(|endpoint| endpoint.local_addr().is_ipv4() == gateway.is_ipv4());
+    let io = match world.get_resource::<OpenLink>().cloned() {
+        _ if reaches => return Ok(()),
+        Some(OpenLink(open)) => open(gateway)?,
+        None => return Err(format!("this client has no socket for {gateway}")),
+    };
+    world.insert_resource(LinkEndpoint::client(io, gateway, Entity::PLACEHOLDER));
+    Ok(())
+}
+
 /// Opens a link for a session, in place of the one before.
 pub(crate) fn connect(world: &mut World, session: &Session, now: Instant) {
-    if let Some(old) = world.resource_mut::<Connector>().link.take()
-        && let Ok(old) = world.get_entity_mut(old)
-    {
-        old.despawn();
+    if let Some(old) = world.resource_mut::<Connector>().link.take() {
+        despawn(world, old);
     }
     world.resource_mut::<Probes>().reset();
+    enter_world(world, session);
+    if let Err(reason) = open_link(world, session.gateway) {
+        world.resource_mut::<Connector>().state = ConnectionState::Refused { reason };
+        return;
+    }
     let client = ConnectToken::try_from_bytes(&session.token)
         .map_err(|error| error.to_string())
         .and_then(|token| {
@@ -179,9 +314,55 @@ fn note_disconnect(
     }
     let reason = reasons
         .get(added.entity)
-        .map(|reason| reason.reason.to_string())
+        .map(|reason| in_plain_words(&reason.reason))
         .unwrap_or_default();
     connector.broke(reason, time.last_update().unwrap_or_else(Instant::now));
+}
+
+fn despawn(world: &mut World, link: Entity) {
+    if let Ok(link) = world.get_entity_mut(link) {
+        link.despawn();
+    }
+}
+
+/// Says goodbye on a link that was left, and closes it when that is sent.
+fn part(world: &mut World, now: Instant) {
+    let mut connector = world.resource_mut::<Connector>();
+    if std::mem::take(&mut connector.left)
+        && let Some(link) = connector.link.take()
+    {
+        let before = connector.leaving.replace((link, now + GOODBYE));
+        if let Some((before, _)) = before {
+            despawn(world, before);
+        }
+        world.trigger(Disconnect { entity: link });
+    }
+    let mut connector = world.resource_mut::<Connector>();
+    if let Some((link, until)) = connector.leaving
+        && (now >= until || connector.link.is_some())
+    {
+        connector.leaving = None;
+        despawn(world, link);
+    }
+}
+
+fn in_plain_words(reason: &DisconnectedReason) -> String {
+    match reason {
+        DisconnectedReason::ByPeer(None) => "the server ended the connection".to_owned(),
+        DisconnectedReason::ByPeer(Some(reason)) => format!("the server ended the connection: {reason}"),
+        // Names of netcode's states.
+        DisconnectedReason::TransportError(state) if state.contains("TimedOut") => {
+            "the server does not answer any more".to_owned()
+        }
+        DisconnectedReason::TransportError(state) if state.contains("Denied") => {
+            "the gateway refuses more players for now".to_owned()
+        }
+        DisconnectedReason::TransportError(state) if state.contains("TokenExpired") => {
+            "the connection took longer than its session was valid".to_owned()
+        }
+        DisconnectedReason::Unknown => "the connection broke".to_owned(),
+        reason => reason.to_string(),
+    }
 }
 
 /// Notices what takes too long, and brings a broken connection back.
@@ -190,6 +371,7 @@ fn supervise(world: &mut World) {
         .resource::<Time<Real>>()
         .last_update()
         .unwrap_or_else(Instant::now);
+    part(world, now);
     let link = world.resource::<Connector>().link;
     let arrived = link
         .and_then(|link| world.get::<Arrival>(link))
@@ -202,7 +384,7 @@ fn supervise(world: &mut World) {
             }
             return;
         }
-        ConnectionState::Refused { .. } => return,
+        ConnectionState::Idle | ConnectionState::Refused { .. } => return,
         ConnectionState::Connecting | ConnectionState::Reconnecting { .. } => {}
     }
     if let Some(requested) = &connector.requested {
@@ -276,6 +458,21 @@ mod tests {
     use meridian_ids::{PlayerId, Tick, TickRate};
 
     use super::*;
+
+    #[test]
+    fn people_are_not_told_the_names_of_states() {
+        // As lightyear_netcode 0.30 writes its client's states.
+        for state in [
+            "ConnectionTimedOut",
+            "ChallengeResponseTimedOut",
+            "ConnectionRequestTimedOut",
+            "ConnectionDenied",
+            "ConnectTokenExpired",
+        ] {
+            let told = in_plain_words(&DisconnectedReason::TransportError(state.to_owned()));
+            assert!(told.starts_with("the "), "{told}");
+        }
+    }
 
     #[test]
     fn another_entity_in_the_own_players_place_is_a_respawn_and_the_same_one_again_is_none() {

@@ -44,7 +44,10 @@ pub struct LocalInput {
     pub sent: u64,
 }
 
-/// The last ticks' inputs of the own player: each message repeats them.
+/// Ticks whose inputs are kept: as many as an app that draws slowly may run in a frame, and those that are repeated.
+const KEPT_TICKS: u32 = 64;
+
+/// The last ticks' inputs of the own player: each message repeats some of them.
 #[derive(Component, Default)]
 pub(crate) struct OwnInputs(NativeBuffer<Move>);
 
@@ -53,7 +56,7 @@ fn forget_inputs(_: On<LocalTimelineShift>, mut own: Query<&mut OwnInputs>) {
     own.iter_mut().for_each(|mut inputs| *inputs = OwnInputs::default());
 }
 
-fn write_input(
+pub(crate) fn write_input(
     connector: Res<Connector>,
     timeline: Res<LocalTimeline>,
     real_time: Res<Time<Real>>,
@@ -72,31 +75,64 @@ fn write_input(
     }
     action.0 = local.input.with_sequence(probes.sequence());
     inputs.0.set(timeline.tick(), action.clone());
-    inputs.0.pop(timeline.tick() - INPUT_REDUNDANCY_TICKS as u32);
+    inputs.0.pop(timeline.tick() - KEPT_TICKS);
     local.sent += 1;
 }
 
-/// One message per tick, however often the app updates.
+/// One message per frame with ticks, which holds the last ones; an app that draws slowly runs more ticks in a frame than fit in one,
+/// and sends as many as it takes.
 fn send_inputs(
     timeline: Res<LocalTimeline>,
     own: Query<(Entity, &OwnInputs), With<OwnPlayer>>,
     mut senders: Query<&mut MessageSender<InputMessage<Inputs>>>,
     mut last: Local<Option<u32>>,
 ) {
-    let tick = timeline.tick();
-    if last.replace(tick.0) == Some(tick.0) {
+    let newest = timeline.tick();
+    let before = last.replace(newest.0);
+    if before == Some(newest.0) {
         return;
     }
     let Ok((entity, inputs)) = own.single() else { return };
-    let Some(states) = Inputs::build_from_input_buffer(&inputs.0, INPUT_REDUNDANCY_TICKS, tick) else {
-        return;
-    };
-    for mut sender in &mut senders {
-        let mut message = InputMessage::new(tick);
-        message.inputs.push(PerTargetData {
-            target: InputTarget::Entity(entity),
-            states: states.clone(),
-        });
-        sender.send::<InputChannel>(message);
+    for tick in last_ticks(before, newest.0) {
+        let tick = lightyear::prelude::Tick(tick);
+        let Some(states) = Inputs::build_from_input_buffer(&inputs.0, INPUT_REDUNDANCY_TICKS, tick) else {
+            continue;
+        };
+        for mut sender in &mut senders {
+            let mut message = InputMessage::new(tick);
+            message.inputs.push(PerTargetData {
+                target: InputTarget::Entity(entity),
+                states: states.clone(),
+            });
+            sender.send::<InputChannel>(message);
+        }
+    }
+}
+
+/// The last tick of each message that it takes to send the inputs of all ticks after `before` up to `newest`, oldest first.
+fn last_ticks(before: Option<u32>, newest: u32) -> impl Iterator<Item = u32> {
+    // A jump back, or one that is longer than what is kept, begins anew.
+    let unsent = before.map_or(1, |before| newest.wrapping_sub(before));
+    let unsent = if (1..=KEPT_TICKS).contains(&unsent) { unsent } else { 1 };
+    let messages = unsent.div_ceil(INPUT_REDUNDANCY_TICKS as u32);
+    (0..messages)
+        .rev()
+        .map(move |message| newest.wrapping_sub(message * INPUT_REDUNDANCY_TICKS as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_many_ticks_sends_the_inputs_of_all_of_them() {
+        let messages = |before, newest| last_ticks(before, newest).collect::<Vec<_>>();
+        assert_eq!(messages(None, 500), [500]);
+        assert_eq!(messages(Some(499), 500), [500]);
+        assert_eq!(messages(Some(492), 500), [500], "as many as a message holds");
+        assert_eq!(messages(Some(488), 500), [492, 500]);
+        assert_eq!(messages(Some(476), 500), [484, 492, 500]);
+        assert_eq!(messages(Some(520), 500), [500], "a jump back");
+        assert_eq!(messages(Some(100), 500), [500], "a jump ahead");
     }
 }

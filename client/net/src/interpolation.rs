@@ -7,21 +7,22 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bevy::app::{App, PreUpdate, Update};
-use bevy::ecs::change_detection::DetectChanges;
+use bevy::ecs::change_detection::{DetectChanges, DetectChangesMut};
 use bevy::ecs::component::Component;
 use bevy::ecs::query::Without;
 use bevy::ecs::resource::Resource;
 use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Commands, Query, Res, ResMut};
 use bevy::ecs::world::Ref;
-use bevy::math::Vec3;
+use bevy::math::{Quat, Vec3};
 use bevy::time::{Real, Time};
 use lightyear_replication::checkpoint::ReplicationCheckpointMap;
-use meridian_game::Pose;
+use meridian_game::{Orientation, Pose};
 use meridian_ids::TickRate;
 
 use crate::connection::Connector;
 use crate::plugin::{ClientSystems, OwnPlayer, RemoteTick};
+use crate::shown::{ShownPose, ShownSystems};
 
 /// Updates kept per entity.
 const HISTORY_MAX: usize = 16;
@@ -35,18 +36,14 @@ const FORGET_TICKS_PER_S: f64 = 1.0;
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<InterpolationDelay>();
     app.add_systems(PreUpdate, record.in_set(ClientSystems::TakeIn));
-    app.add_systems(Update, show);
+    app.add_systems(Update, show.in_set(ShownSystems::Interpolate));
 }
 
 /// Poses of an entity by lightyear's tick, oldest first.
 #[derive(Component, Clone, Debug, Default)]
 pub struct PoseHistory {
-    poses: VecDeque<(u32, Pose)>,
+    poses: VecDeque<(u32, ShownPose)>,
 }
-
-/// Where an entity is to be drawn.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
-pub struct InterpolatedPose(pub Pose);
 
 /// How far in the past the others are shown.
 #[derive(Resource, Clone, Copy, Debug, Default)]
@@ -92,7 +89,7 @@ impl InterpolationDelay {
 }
 
 impl PoseHistory {
-    fn push(&mut self, tick: u32, pose: Pose) {
+    fn push(&mut self, tick: u32, pose: ShownPose) {
         if self.poses.back().is_some_and(|(last, _)| *last >= tick) {
             return;
         }
@@ -103,7 +100,7 @@ impl PoseHistory {
     }
 
     /// The pose at a tick and its fraction; before the first and after the last known one, that one.
-    pub fn at(&self, tick: f64) -> Option<Pose> {
+    pub fn at(&self, tick: f64) -> Option<ShownPose> {
         let after = self.poses.iter().position(|(known, _)| f64::from(*known) > tick);
         match after {
             None => self.poses.back().map(|(_, pose)| *pose),
@@ -117,16 +114,16 @@ impl PoseHistory {
     }
 }
 
-fn between(a: Pose, b: Pose, share: f32) -> Pose {
+fn between(a: ShownPose, b: ShownPose, share: f32) -> ShownPose {
     /// Farther than anything moves between two updates: a respawn is not slid along.
     const TELEPORT_M: f32 = 8.0;
     if a.position.distance_squared(b.position) > TELEPORT_M * TELEPORT_M {
         return if share < 0.5 { a } else { b };
     }
-    let turn = (b.yaw - a.yaw + std::f32::consts::PI).rem_euclid(std::f32::consts::TAU) - std::f32::consts::PI;
-    Pose {
+    ShownPose {
         position: Vec3::lerp(a.position, b.position, share),
-        yaw: a.yaw + turn * share,
+        // The shorter way round.
+        rotation: Quat::slerp(a.rotation, b.rotation, share),
     }
 }
 
@@ -136,7 +133,15 @@ fn record(
     checkpoints: Res<ReplicationCheckpointMap>,
     real_time: Res<Time<Real>>,
     mut delay: ResMut<InterpolationDelay>,
-    mut others: Query<(bevy::ecs::entity::Entity, Ref<Pose>, Option<&mut PoseHistory>), Without<OwnPlayer>>,
+    mut others: Query<
+        (
+            bevy::ecs::entity::Entity,
+            Ref<Pose>,
+            Option<Ref<Orientation>>,
+            Option<&mut PoseHistory>,
+        ),
+        Without<OwnPlayer>,
+    >,
     mut commands: Commands,
 ) {
     let Some(rate) = connector.welcome.map(|welcome| welcome.tick_rate) else {
@@ -152,35 +157,37 @@ fn record(
     let Some(tick) = checkpoints.last_confirmed_tick().or(remote.0) else {
         return;
     };
-    for (entity, pose, history) in &mut others {
+    for (entity, pose, orientation, history) in &mut others {
+        let turned = orientation.as_ref().is_some_and(|orientation| orientation.is_changed());
+        if history.is_some() && !pose.is_changed() && !turned {
+            continue;
+        }
+        let known = ShownPose::of(&pose, orientation.as_deref());
         match history {
-            Some(mut history) if pose.is_changed() => history.push(tick.0, *pose),
-            Some(_) => {}
+            Some(mut history) => history.push(tick.0, known),
             None => {
                 let mut history = PoseHistory::default();
-                history.push(tick.0, *pose);
-                commands.entity(entity).insert((history, InterpolatedPose(*pose)));
+                history.push(tick.0, known);
+                commands.entity(entity).insert((history, known));
             }
         }
     }
 }
 
-pub(crate) fn show(
+fn show(
     connector: Res<Connector>,
     delay: Res<InterpolationDelay>,
     real_time: Res<Time<Real>>,
-    mut others: Query<(&mut PoseHistory, &mut InterpolatedPose)>,
+    mut others: Query<(&PoseHistory, &mut ShownPose), Without<OwnPlayer>>,
 ) {
     let Some(rate) = connector.welcome.map(|welcome| welcome.tick_rate) else {
         return;
     };
     let now = real_time.last_update().unwrap_or_else(Instant::now);
     let Some(shown) = delay.shown_at(now, rate) else { return };
-    for (history, mut interpolated) in &mut others {
-        if let Some(pose) = history.at(shown)
-            && interpolated.0 != pose
-        {
-            interpolated.0 = pose;
+    for (history, mut shown_pose) in &mut others {
+        if let Some(pose) = history.at(shown) {
+            shown_pose.set_if_neq(pose);
         }
     }
 }
@@ -189,10 +196,10 @@ pub(crate) fn show(
 mod tests {
     use super::*;
 
-    fn pose(x: f32) -> Pose {
-        Pose {
+    fn pose(x: f32) -> ShownPose {
+        ShownPose {
             position: Vec3::X * x,
-            yaw: 0.0,
+            rotation: Quat::IDENTITY,
         }
     }
 
@@ -204,14 +211,12 @@ mod tests {
         assert_eq!(history.at(11.0), Some(pose(0.5)));
         assert_eq!(history.at(5.0), Some(pose(0.0)));
         assert_eq!(history.at(99.0), Some(pose(1.0)));
-        let (a, b) = (
-            Pose { yaw: 0.1, ..pose(0.0) },
-            Pose {
-                yaw: std::f32::consts::TAU - 0.1,
-                ..pose(0.0)
-            },
-        );
-        assert!(between(a, b, 0.5).yaw.abs() < 1e-3);
+        let turned = |yaw: f32| ShownPose {
+            rotation: Quat::from_rotation_y(yaw),
+            ..pose(0.0)
+        };
+        let half = between(turned(0.1), turned(std::f32::consts::TAU - 0.1), 0.5);
+        assert!(half.rotation.angle_between(Quat::IDENTITY) < 1e-3);
     }
 
     #[test]

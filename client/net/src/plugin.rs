@@ -21,7 +21,7 @@ use lightyear::prelude::{Controlled, LocalTimeline, MessageReceiver};
 use lightyear::transport::plugin::PacketReceived;
 use lightyear_messages::plugin::MessageSystems;
 use lightyear_replication::prelude::ReplicationSystems;
-use meridian_game::{Identity, Move, OwnerState, Pose, ProbeReport, ProtocolPlugin, ProtocolSide, Welcome};
+use meridian_game::{Identity, Move, OwnerState, OwnerZone, Pose, ProbeReport, ProtocolPlugin, ProtocolSide, Welcome};
 use meridian_ids::{Tick, TickRate};
 use meridian_link::LinkPlugin;
 
@@ -29,7 +29,7 @@ use crate::clock::{SlackController, SlackSample, TickPhase};
 use crate::connection::{Connector, IsLink};
 use crate::input::OwnInputs;
 use crate::probe::Probes;
-use crate::{connection, input, interpolation, prediction, probe, pushed};
+use crate::{connection, input, interpolation, prediction, probe, pushed, shown};
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -83,6 +83,9 @@ impl Plugin for ClientNetPlugin {
         );
         app.add_systems(Last, pace.in_set(ClientSystems::Pace));
         app.add_plugins((connection::plugin, input::plugin, probe::plugin));
+        if self.predict || self.interpolate {
+            app.add_plugins(shown::plugin);
+        }
         if self.predict {
             app.add_plugins(prediction::plugin);
         } else {
@@ -113,7 +116,7 @@ pub(crate) struct RemoteTick(pub(crate) Option<lightyear::prelude::Tick>);
 #[derive(Resource)]
 pub(crate) struct Clock {
     controller: SlackController,
-    tick_duration: Duration,
+    rate: TickRate,
     /// How much virtual time has gained on real time by jumps, in milliseconds.
     jumped_ms: f64,
     /// The phase at which each tick ran, by its low bits.
@@ -125,17 +128,26 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    fn new(rate: TickRate) -> Self {
-        let tick_duration = rate.tick_duration();
+    pub(crate) fn new(rate: TickRate) -> Self {
         Self {
-            controller: SlackController::new(tick_duration),
-            tick_duration,
+            controller: SlackController::new(rate.tick_duration()),
+            rate,
             jumped_ms: 0.0,
             phases: [(0, f64::NAN); PHASES],
             newest: 0,
             ticking: false,
             advanced: None,
         }
+    }
+
+    /// The rate it is made for.
+    pub(crate) fn rate(&self) -> TickRate {
+        self.rate
+    }
+
+    /// How early the inputs come that come latest, in milliseconds.
+    pub(crate) fn least_slack_ms(&self) -> Option<f32> {
+        self.controller.least_slack_ms()
     }
 
     /// Remembers the phase at which a tick runs.
@@ -244,6 +256,7 @@ fn take_messages(
     mut receivers: Query<
         (
             Option<&mut MessageReceiver<Welcome>>,
+            Option<&mut MessageReceiver<OwnerZone>>,
             Option<&mut MessageReceiver<ProbeReport>>,
         ),
         IsLink,
@@ -251,9 +264,12 @@ fn take_messages(
     mut connector: ResMut<Connector>,
     mut probes: ResMut<Probes>,
 ) {
-    for (welcomes, reports) in &mut receivers {
+    for (welcomes, zones, reports) in &mut receivers {
         if let Some(mut welcomes) = welcomes {
             welcomes.receive().for_each(|welcome| connector.welcomed(welcome));
+        }
+        if let Some(mut zones) = zones {
+            zones.receive().for_each(|zone| connector.owned_by(zone));
         }
         match reports {
             Some(mut reports) => probes.complete(reports.receive()),
@@ -301,7 +317,7 @@ fn pace(
             tracing::debug!(delta, "tick count moved");
             virtual_time.set_relative_speed(1.0);
             timeline.apply_delta(delta);
-            clock.jumped_ms += f64::from(delta) * clock.tick_duration.as_secs_f64() * 1e3;
+            clock.jumped_ms += f64::from(delta) * clock.rate.tick_duration().as_secs_f64() * 1e3;
             commands.trigger(LocalTimelineShift { delta });
         }
     }

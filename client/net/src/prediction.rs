@@ -24,6 +24,7 @@ use meridian_ids::Tick;
 
 use crate::connection::{Connector, playing};
 use crate::plugin::{ClientSystems, OwnPlayer, world_tick};
+use crate::shown::CorrectionFade;
 
 /// Ticks that can be replayed: a second at 60 Hz, and as far as inputs may be ahead.
 const RING_TICKS: usize = 64;
@@ -155,7 +156,7 @@ fn whole_tick(low: u16, near: Tick) -> Tick {
 }
 
 /// What the own player can run into, as last known.
-fn obstacles(
+pub(crate) fn obstacles(
     players: &Query<(&Pose, &Body, Option<&Orientation>), Without<OwnPlayer>>,
     near: Vec3,
 ) -> (Vec<Vec3>, Vec<SurroundingCrate>) {
@@ -220,6 +221,7 @@ fn reconcile(
             Ref<OwnerState>,
             Option<&mut MovementState>,
             Option<&mut Pose>,
+            Option<&mut CorrectionFade>,
         ),
         With<OwnPlayer>,
     >,
@@ -230,7 +232,7 @@ fn reconcile(
     let Some(now) = world_tick(&connector, &timeline) else {
         return;
     };
-    let Ok((entity, state, movement, pose)) = own.single_mut() else {
+    let Ok((entity, state, movement, pose, fade)) = own.single_mut() else {
         return;
     };
     if !state.is_changed() {
@@ -252,6 +254,9 @@ fn reconcile(
     let tick = whole_tick(state.tick, now);
     if ring.last_tick().is_none_or(|last| last < tick) {
         // Nothing was predicted for that tick: before the first, or after a jump of the clock.
+        if let Some(mut fade) = fade {
+            fade.moved(movement.position, truth.position);
+        }
         *movement = truth;
         *pose = truth.pose();
         return;
@@ -264,6 +269,9 @@ fn reconcile(
             distance_m: corrected.position.distance(movement.position),
             position: truth.position,
         });
+        if let Some(mut fade) = fade {
+            fade.moved(movement.position, corrected.position);
+        }
         *movement = corrected;
         *pose = corrected.pose();
     }

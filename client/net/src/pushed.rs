@@ -14,8 +14,8 @@ use bevy::time::{Real, Time};
 use meridian_game::movement::MovementState;
 use meridian_game::{Body, BodyKind, Orientation, SurroundingCrate};
 
-use crate::interpolation::{self, InterpolatedPose};
 use crate::plugin::OwnPlayer;
+use crate::shown::{ShownPose, ShownSystems};
 
 /// How long it takes until two thirds of what a crate is ahead are given up, in seconds.
 const BLEND_BACK_S: f32 = 0.25;
@@ -25,7 +25,7 @@ const AHEAD_MAX_M: f32 = 2.0;
 const PUSH_SPEED_MIN_M_PER_S: f32 = 0.5;
 
 pub(crate) fn plugin(app: &mut App) {
-    app.add_systems(Update, push.after(interpolation::show));
+    app.add_systems(Update, push.in_set(ShownSystems::Predict));
 }
 
 /// How far a crate is shown from where it is interpolated to be, in metres.
@@ -52,13 +52,7 @@ impl PushedAhead {
 fn push(
     time: Res<Time<Real>>,
     own: Query<&MovementState, With<OwnPlayer>>,
-    mut crates: Query<(
-        Entity,
-        &Body,
-        &Orientation,
-        &mut InterpolatedPose,
-        Option<&mut PushedAhead>,
-    )>,
+    mut crates: Query<(Entity, &Body, &Orientation, &mut ShownPose, Option<&mut PushedAhead>)>,
     mut commands: Commands,
 ) {
     let player = own.single().ok();
@@ -71,13 +65,13 @@ fn push(
             continue;
         };
         let interpolated = SurroundingCrate {
-            position: pose.0.position,
+            position: pose.position,
             rotation: orientation.0,
             half_extents,
         };
         ahead.advance(interpolated, player, time.delta_secs());
         if ahead.0 != Vec3::ZERO {
-            pose.0.position += ahead.0;
+            pose.position += ahead.0;
         }
     }
 }

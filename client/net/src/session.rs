@@ -86,11 +86,23 @@ fn agent() -> ureq::Agent {
         .into()
 }
 
+fn in_plain_words(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "nobody listens there".to_owned()
+        }
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::HostNotFound => "there is no such host".to_owned(),
+        ureq::Error::Timeout(_) => "no answer in time".to_owned(),
+        error => error.to_string(),
+    }
+}
+
 /// Reads an answer of `url`, or the error in it.
 fn read(url: &str, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<String, SessionError> {
     let unreachable = |error: ureq::Error| SessionError::Unreachable {
         url: url.to_owned(),
-        reason: error.to_string(),
+        reason: in_plain_words(&error),
     };
     let mut answer = answer.map_err(unreachable)?;
     let status = answer.status();

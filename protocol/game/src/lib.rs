@@ -28,7 +28,9 @@ pub use component::{
 };
 pub use components::{Body, BodyKind, DisplayName, Identity, Orientation, OwnerState, Pose, ProbeEcho, Tied};
 pub use input::{Move, Sanitised};
-pub use protocol::{ActionChannel, ProbeReport, ProtocolPlugin, ProtocolSide, TimingChannel, Welcome, WelcomeChannel};
+pub use protocol::{
+    ActionChannel, OwnerZone, ProbeReport, ProtocolPlugin, ProtocolSide, TimingChannel, Welcome, WelcomeChannel,
+};
 pub use scenery::{Scenery, SurroundingCrate};
 pub use simulation::{
     CurrentTick, EntityHooks, EntityIds, Ghost, GhostPushed, PlayerInput, SimulationSystems, SpawnPlayer, WorldEvent,

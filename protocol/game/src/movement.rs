@@ -70,8 +70,23 @@ impl MovementState {
     }
 }
 
-/// The state after one tick of `delta_seconds` under `input`.
+/// The state after one tick of `delta_seconds` under `input`, on the wire's grid.
 pub fn step(state: MovementState, input: Move, queries: &impl SpatialQueries, delta_seconds: f32) -> MovementState {
+    let exact = step_exactly(state, input, queries, delta_seconds);
+    MovementState {
+        position: snap_position(exact.position),
+        velocity: snap_velocity(exact.velocity),
+        ..exact
+    }
+}
+
+/// The same without the grid: where a player is between two ticks. Only for showing; what is simulated goes by [`step`].
+pub fn step_exactly(
+    state: MovementState,
+    input: Move,
+    queries: &impl SpatialQueries,
+    delta_seconds: f32,
+) -> MovementState {
     let pushing = queries.touches_crate(state.position);
     let mut velocity = accelerate(&state, input, pushing, delta_seconds);
     let slide = slide(queries, state.position, &mut velocity, delta_seconds);
@@ -89,8 +104,8 @@ pub fn step(state: MovementState, input: Move, queries: &impl SpatialQueries, de
     }
     position += separate(queries, position, delta_seconds);
     MovementState {
-        position: snap_position(position),
-        velocity: snap_velocity(velocity),
+        position,
+        velocity,
         yaw: input.facing(),
         grounded,
     }

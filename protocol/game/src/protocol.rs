@@ -21,7 +21,7 @@ use lightyear::transport::plugin::TransportPlugin;
 use lightyear_messages::plugin::MessagePlugin;
 use lightyear_replication::metadata::MetadataChannel;
 use lightyear_replication::{LightyearRepliconBackend, LightyearRepliconClientBackend, LightyearRepliconServerBackend};
-use meridian_ids::{PlayerId, Tick, TickRate, WorldEntityId};
+use meridian_ids::{EntityEpoch, PlayerId, Tick, TickRate, WorldEntityId, ZoneId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub enum ProtocolSide {
     Client,
 }
 
-/// Ordered and reliable, gateway to client: what a client must know before its first tick.
+/// Ordered and reliable, gateway to client: what a client must know before its first tick, and who owns its player.
 pub struct WelcomeChannel;
 /// Ordered and reliable, client to gateway.
 pub struct ActionChannel;
@@ -60,6 +60,16 @@ pub struct Welcome {
     pub player: PlayerId,
     /// Which entity it controls.
     pub entity: WorldEntityId,
+}
+
+/// Which zone simulates the client's own player: told after each [`Welcome`], and again whenever the player changes hands. For people to
+/// see; nothing that a client predicts depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerZone {
+    /// The owner.
+    pub zone: ZoneId,
+    /// How many owners the player's entity has had, this one included.
+    pub epoch: EntityEpoch,
 }
 
 /// Where the time of one probed action went, told by the servers it passed. Durations in microseconds.
@@ -85,6 +95,10 @@ pub struct ProbeReport {
 }
 
 impl MapEntities for Welcome {
+    fn map_entities<E: EntityMapper>(&mut self, _mapper: &mut E) {}
+}
+
+impl MapEntities for OwnerZone {
     fn map_entities<E: EntityMapper>(&mut self, _mapper: &mut E) {}
 }
 
@@ -159,6 +173,9 @@ fn add_messages(app: &mut App) {
     })
     .add_direction(NetworkDirection::Bidirectional);
     app.register_message::<Welcome>()
+        .add_direction(NetworkDirection::ServerToClient);
+    // After the welcome: what is sent in one tick goes out in the order of registration.
+    app.register_message::<OwnerZone>()
         .add_direction(NetworkDirection::ServerToClient);
     app.register_message::<ActionMessage>()
         .add_direction(NetworkDirection::ClientToServer);

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -44,6 +45,22 @@ impl LinkConditions {
     /// Whether packets pass untouched.
     pub fn is_perfect(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// Changes a link's conditions while it is in use, from any thread: what it sends or takes in from then on is treated so.
+#[derive(Clone, Debug, Default)]
+pub struct LinkConditionsHandle(Arc<Mutex<LinkConditions>>);
+
+impl LinkConditionsHandle {
+    /// The conditions now.
+    pub fn get(&self) -> LinkConditions {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other conditions from now on.
+    pub fn set(&self, conditions: LinkConditions) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = conditions;
     }
 }
 
@@ -99,6 +116,10 @@ impl InFlight {
             .map(|Reverse(packet)| (packet.peer, packet.payload, packet.due))
     }
 
+    fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.heap.peek().map(|packet| packet.0.due)
     }
@@ -109,7 +130,7 @@ impl InFlight {
 /// Its owner must call [`Self::pump`] when a packet comes out (see [`PacketIo::next_due`]), for there is no thread.
 pub struct ConditionedIo<I> {
     inner: I,
-    conditions: LinkConditions,
+    conditions: LinkConditionsHandle,
     random: SmallRng,
     incoming: InFlight,
     outgoing: InFlight,
@@ -121,16 +142,19 @@ impl<I: PacketIo> ConditionedIo<I> {
         let random = SmallRng::seed_from_u64(seed);
         Self {
             inner,
-            conditions,
+            conditions: LinkConditionsHandle(Arc::new(Mutex::new(conditions))),
             random,
             incoming: InFlight::default(),
             outgoing: InFlight::default(),
         }
     }
 
-    /// Changes the conditions for packets from now on.
-    pub fn set_conditions(&mut self, conditions: LinkConditions) {
-        self.conditions = conditions;
+    /// Conditions `inner` as the handle says from moment to moment.
+    pub fn controlled_by(inner: I, conditions: LinkConditionsHandle, seed: u64) -> Self {
+        Self {
+            conditions,
+            ..Self::new(inner, LinkConditions::default(), seed)
+        }
     }
 
     /// Sends what is due, and takes in what the socket has.
@@ -138,8 +162,9 @@ impl<I: PacketIo> ConditionedIo<I> {
         while let Some((peer, payload, _)) = self.outgoing.pop(now) {
             self.inner.send(peer, &payload, now);
         }
+        let conditions = self.conditions.get();
         while let Some(packet) = self.inner.try_receive(now) {
-            if let Some(due) = self.conditions.due(packet.arrived, &mut self.random) {
+            if let Some(due) = conditions.due(packet.arrived, &mut self.random) {
                 self.incoming.push(due, packet.peer, packet.payload);
             }
         }
@@ -158,9 +183,10 @@ impl<I: PacketIo> PacketIo for ConditionedIo<I> {
     }
 
     fn send(&mut self, peer: SocketAddr, payload: &[u8], now: Instant) {
-        if self.conditions.is_perfect() {
+        let conditions = self.conditions.get();
+        if conditions.is_perfect() && self.outgoing.is_empty() {
             self.inner.send(peer, payload, now);
-        } else if let Some(due) = self.conditions.due(now, &mut self.random) {
+        } else if let Some(due) = conditions.due(now, &mut self.random) {
             self.outgoing.push(due, peer, BytesMut::from(payload));
         }
     }
@@ -215,5 +241,33 @@ mod tests {
         let answer = near.try_receive(start + 70 * MS);
         assert_eq!(answer.map(|packet| packet.arrived), Some(start + 70 * MS));
         assert_eq!(near.next_due(), None);
+    }
+
+    #[test]
+    fn conditions_change_while_packets_are_on_their_way_and_none_of_those_is_lost() {
+        let network = MemoryNetwork::new(LinkConditions::default(), 1);
+        let handle = LinkConditionsHandle::default();
+        let mut near = ConditionedIo::controlled_by(network.open(address(1)), handle.clone(), 1);
+        let mut far = network.open(address(2));
+        let start = Instant::now();
+        handle.set(LinkConditions {
+            delay: 30 * MS,
+            ..LinkConditions::default()
+        });
+        near.send(address(2), b"slow", start);
+        handle.set(LinkConditions::default());
+        near.send(address(2), b"behind", start + MS);
+        handle.set(LinkConditions {
+            loss: 1.0,
+            ..LinkConditions::default()
+        });
+        near.send(address(2), b"lost", start + 2 * MS);
+        near.pump(start + 30 * MS);
+        let mut received = Vec::new();
+        while let Some(packet) = far.try_receive(start + 30 * MS) {
+            received.push(packet.payload);
+        }
+        received.sort();
+        assert_eq!(received, [&b"behind"[..], &b"slow"[..]]);
     }
 }

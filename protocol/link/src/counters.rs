@@ -35,6 +35,19 @@ pub struct LinkTotals {
     pub dropped: u64,
 }
 
+impl LinkTotals {
+    /// What went through since an earlier look.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
+            bytes_out: self.bytes_out.saturating_sub(earlier.bytes_out),
+            packets_in: self.packets_in.saturating_sub(earlier.packets_in),
+            packets_out: self.packets_out.saturating_sub(earlier.packets_out),
+            dropped: self.dropped.saturating_sub(earlier.dropped),
+        }
+    }
+}
+
 impl LinkCounters {
     pub(crate) fn received(&self, bytes: usize) {
         self.counts.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);

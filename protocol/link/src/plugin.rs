@@ -16,7 +16,7 @@ use bevy::platform::collections::{HashMap, HashSet};
 use bevy::time::{Real, Time};
 use lightyear::connection::client::Connected;
 use lightyear::prelude::{Link, LinkOf, LinkSystems, Linked, PeerAddr};
-use lightyear::transport::plugin::PacketAcked;
+use lightyear::transport::plugin::{PacketAcked, PacketLost};
 
 use crate::{LinkCounters, PacketIo};
 
@@ -174,6 +174,7 @@ impl Plugin for LinkPlugin {
     fn build(&self, app: &mut App) {
         app.add_observer(assume_rtt);
         app.add_observer(estimate_rtt);
+        app.add_observer(doubt_rtt);
         app.add_systems(PreUpdate, receive.in_set(LinkSystems::Receive));
         if self.accepts {
             app.add_systems(PreUpdate, sweep_pending.before(receive).in_set(LinkSystems::Receive));
@@ -184,6 +185,8 @@ impl Plugin for LinkPlugin {
 
 /// Round trip that a new link is taken to have: without one, lightyear never sends a lost reliable message again.
 const FIRST_RTT: Duration = Duration::from_millis(100);
+/// Longest round trip that is believed; lightyear gives packets up after twice of it at the latest.
+const RTT_MAX: Duration = Duration::from_secs(2);
 /// Share of each sample in the estimate, as in TCP (RFC 6298).
 const RTT_SHARE: u32 = 8;
 
@@ -197,6 +200,14 @@ fn assume_rtt(added: On<Add, Link>, mut links: Query<&mut Link>) {
 fn estimate_rtt(acked: On<PacketAcked>, mut links: Query<&mut Link>) {
     if let Ok(mut link) = links.get_mut(acked.entity) {
         link.stats.rtt = (link.stats.rtt * (RTT_SHARE - 1) + acked.rtt_sample) / RTT_SHARE;
+    }
+}
+
+/// A packet counts as lost after one and a half round trips, and what is acknowledged later is no sample: an estimate that is far too
+/// small would never learn. So each loss makes it longer, as a retransmission does in TCP; where it is right, the samples outweigh that.
+fn doubt_rtt(lost: On<PacketLost>, mut links: Query<&mut Link>) {
+    if let Ok(mut link) = links.get_mut(lost.entity) {
+        link.stats.rtt = (link.stats.rtt + link.stats.rtt / RTT_SHARE).min(RTT_MAX);
     }
 }
 

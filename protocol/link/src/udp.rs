@@ -1,7 +1,7 @@
 //! UDP sockets as [`PacketIo`]: with a thread that waits for packets, or polled by whoever owns them.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -79,6 +79,14 @@ fn look(socket: &UdpSocket, buffer: &mut Buffer, counters: &LinkCounters) -> Loo
             counters.dropped("socket");
             Look::Skip
         }
+    }
+}
+
+/// The address to bind for packets to `peer`: any, of its family.
+pub fn any_address_for(peer: SocketAddr) -> SocketAddr {
+    match peer {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     }
 }
 

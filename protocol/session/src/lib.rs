@@ -20,7 +20,7 @@ pub use netcode::{
 pub use user_data::{TokenUserData, USER_DATA_BYTES, USER_DATA_VERSION, UserDataError};
 
 /// The version of everything a client and the servers exchange. A client with another one is refused at `POST /v1/session`.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The netcode protocol id of [`PROTOCOL_VERSION`]: both ends of a connection must name the same one.
 pub const NETCODE_PROTOCOL_ID: u64 = netcode_protocol_id(PROTOCOL_VERSION);

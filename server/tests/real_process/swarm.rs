@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use meridian_autopilot::ScenarioKind;
 use meridian_loadgen::{
     report::Bots,
-    scenario::ScenarioKind,
     swarm::{self, Faults, SwarmOptions, demo_game},
     timing::Timing,
 };

@@ -1,8 +1,8 @@
 //! Several zones in one process: each has its health, can be picked, stalls and panics on demand, and is audited.
 
+use meridian_autopilot::ScenarioKind;
 use meridian_loadgen::{
     audit::Auditor,
-    scenario::ScenarioKind,
     swarm::{self, SwarmOptions},
     timing::Timing,
 };

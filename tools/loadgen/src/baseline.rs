@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use meridian_autopilot::ScenarioKind;
 use meridian_game::WorldDefinition;
 
 use crate::report::{Bots, Inputs, Loadgen, Report, Server, cpu_us_per};
-use crate::scenario::ScenarioKind;
 use crate::timing::Timing;
 
 /// What a baseline run is.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use meridian_autopilot::ScenarioKind;
 use meridian_ids::TickRate;
 
 use crate::bounds::Bounds;
-use crate::scenario::ScenarioKind;
 
 const AFTER_HELP: &str = "\
 Exit code of a run: 0 when it was measured and within its bounds, 2 when a --max-... or --min-... bound is exceeded, 1 for

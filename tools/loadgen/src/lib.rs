@@ -10,7 +10,6 @@ pub mod histogram;
 pub mod probe;
 pub mod progress;
 pub mod report;
-pub mod scenario;
 pub mod scrape;
 pub mod swarm;
 pub mod table;

@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use meridian_autopilot::{ScenarioKind, Stage};
 use meridian_client_net::{GameFn, ProbeTerms};
 use meridian_game::demo::DemoPlugin;
 use meridian_ids::TickRate;
@@ -31,7 +32,6 @@ use crate::audit::follow::{Followed, follow};
 use crate::histogram::{DurationHistogram, Summary};
 use crate::probe::ProbeBoard;
 use crate::report::{Bots, Inputs, Loadgen, Report, TERMS, cpu_us_per};
-use crate::scenario::{ScenarioKind, Stage};
 use crate::scrape::{Scrape, Scraped};
 use crate::timing::Timing;
 use border::BorderFigures;

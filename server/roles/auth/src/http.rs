@@ -158,11 +158,11 @@ mod tests {
         let router = auth(AuthConfig::default(), Some(GATEWAY));
         let (mut players, mut clients, mut tokens) = (HashSet::new(), HashSet::new(), HashSet::new());
         for _ in 0..20 {
-            let (status, body) = ask(&router, r#"{"name": " Ada ", "protocol_version": 1}"#).await;
+            let (status, body) = ask(&router, r#"{"name": " Ada ", "protocol_version": 2}"#).await;
             assert_eq!(status, StatusCode::OK, "{body}");
             let session: SessionResponse = serde_json::from_str(&body).unwrap();
             assert_eq!((session.name.as_str(), session.gateway.as_str()), ("Ada", GATEWAY));
-            assert_eq!((session.protocol_version, session.world_hash.as_str()), (1, "abc"));
+            assert_eq!((session.protocol_version, session.world_hash.as_str()), (2, "abc"));
             let token = BASE64_STANDARD.decode(&session.token).unwrap();
             assert_eq!(token.len(), CONNECT_TOKEN_BYTES);
             assert!(session.client_id != 0);
@@ -176,30 +176,30 @@ mod tests {
     #[tokio::test]
     async fn bad_requests_say_what_is_wrong() {
         let router = auth(AuthConfig::default(), Some(GATEWAY));
-        let long_name = format!(r#"{{"name": "{}", "protocol_version": 1}}"#, "x".repeat(25));
-        let large = format!(r#"{{"name": "{}", "protocol_version": 1}}"#, "x".repeat(BODY_BYTES_MAX));
+        let long_name = format!(r#"{{"name": "{}", "protocol_version": 2}}"#, "x".repeat(25));
+        let large = format!(r#"{{"name": "{}", "protocol_version": 2}}"#, "x".repeat(BODY_BYTES_MAX));
         for (body, status, code) in [
             ("{", 400, error_code::BAD_REQUEST),
             ("", 400, error_code::BAD_REQUEST),
             ("[[[[", 400, error_code::BAD_REQUEST),
             ("\u{0}\u{1}", 400, error_code::BAD_REQUEST),
             (r#"{"name": "Ada"}"#, 400, error_code::BAD_REQUEST),
-            (r#"{"protocol_version": 1}"#, 400, error_code::BAD_REQUEST),
+            (r#"{"protocol_version": 2}"#, 400, error_code::BAD_REQUEST),
             (
                 r#"{"name": "Ada", "protocol_version": -1}"#,
                 400,
                 error_code::BAD_REQUEST,
             ),
-            (r#"{"name": "  ", "protocol_version": 1}"#, 400, error_code::BAD_NAME),
+            (r#"{"name": "  ", "protocol_version": 2}"#, 400, error_code::BAD_NAME),
             (
-                r#"{"name": "a\u0000b", "protocol_version": 1}"#,
+                r#"{"name": "a\u0000b", "protocol_version": 2}"#,
                 400,
                 error_code::BAD_NAME,
             ),
             (&long_name, 400, error_code::BAD_NAME),
             (&large, 413, error_code::TOO_LARGE),
             (
-                r#"{"name": "Ada", "protocol_version": 2}"#,
+                r#"{"name": "Ada", "protocol_version": 3}"#,
                 426,
                 error_code::PROTOCOL_VERSION,
             ),
@@ -215,9 +215,9 @@ mod tests {
             assert_eq!(error.code, code, "{body}");
             assert!(!error.message.is_empty());
         }
-        let (_, text) = ask(&router, r#"{"name": "Ada", "protocol_version": 2}"#).await;
+        let (_, text) = ask(&router, r#"{"name": "Ada", "protocol_version": 3}"#).await;
         assert!(
-            text.contains("protocol version 2, this server version 1: update the server"),
+            text.contains("protocol version 3, this server version 2: update the server"),
             "{text}"
         );
     }
@@ -226,7 +226,7 @@ mod tests {
     async fn without_a_gateway_nobody_gets_a_token() {
         let (status, body) = ask(
             &auth(AuthConfig::default(), None),
-            r#"{"name": "Ada", "protocol_version": 1}"#,
+            r#"{"name": "Ada", "protocol_version": 2}"#,
         )
         .await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

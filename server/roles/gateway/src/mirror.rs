@@ -12,7 +12,7 @@ use bevy::platform::collections::HashMap;
 use lightyear::prelude::{ControlledBy, Lifetime, MessageSender, NetworkTarget, Replicate};
 use lightyear_replication::control::ControlledSend;
 use meridian_fabric::{EntitySnapshot, GatewayMessage, ProbeTiming, Snapshot};
-use meridian_game::{Identity, Welcome, WelcomeChannel, WorldComponents};
+use meridian_game::{Identity, OwnerZone, Welcome, WelcomeChannel, WorldComponents};
 use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, WorldEntityId, ZoneId};
 
 use crate::gateway::Zones;
@@ -145,6 +145,7 @@ fn apply_entity(world: &mut World, snapshot: &Snapshot, entry: &EntitySnapshot) 
     if changed_hands {
         metrics::counter!(GATEWAY_SWITCHES).increment(1);
         inputs::send_held(world, entity, snapshot.tick);
+        tell_owner_zone(world, entity);
     }
     if entry.whole {
         give_to_owner(world, entity);
@@ -180,6 +181,7 @@ pub(crate) fn give_to_owner(world: &mut World, entity: Entity) {
     }
     interest::show_own(world, entity, link);
     welcome(world, link, player, identity.entity);
+    tell_owner_zone(world, entity);
 }
 
 /// The mirrored entity of a player.
@@ -201,6 +203,17 @@ fn welcome(world: &mut World, link: Entity, player: PlayerId, entity: WorldEntit
     };
     if let Some(mut sender) = world.get_mut::<MessageSender<Welcome>>(link) {
         sender.send::<WelcomeChannel>(welcome);
+    }
+}
+
+/// Tells the client whose own player the entity is, if it is any's, which zone has it.
+fn tell_owner_zone(world: &mut World, entity: Entity) {
+    let (Some(controlled), Some(owned)) = (world.get::<ControlledBy>(entity), world.get::<OwnedBy>(entity)) else {
+        return;
+    };
+    let (link, OwnedBy { zone, epoch }) = (controlled.owner, *owned);
+    if let Some(mut sender) = world.get_mut::<MessageSender<OwnerZone>>(link) {
+        sender.send::<WelcomeChannel>(OwnerZone { zone, epoch });
     }
 }
 

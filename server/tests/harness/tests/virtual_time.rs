@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bevy::ecs::query::{With, Without};
 use bevy::math::Vec3;
-use meridian_client_net::{ConnectionState, CorrectionStats, HeadlessClient, InterpolatedPose, PredictionRing};
+use meridian_client_net::{ConnectionState, CorrectionStats, HeadlessClient, OwnPlayer, PredictionRing, ShownPose};
 use meridian_game::{Ghost, Identity, Orientation, Pose};
 use meridian_harness::{TestOptions, TestWorld};
 use meridian_ids::{PlayerId, Tick};
@@ -267,11 +267,11 @@ fn others_are_interpolated_smoothly_over_a_bad_link() {
     world.run(Duration::from_secs(3));
     let shown = |world: &mut TestWorld| {
         let world = world.clients[1].world_mut();
-        let mut others = world.query::<(&Identity, &InterpolatedPose)>();
+        let mut others = world.query_filtered::<(&Identity, &ShownPose), Without<OwnPlayer>>();
         let found = others
             .iter(world)
             .find(|(identity, _)| identity.player == Some(PlayerId(100)));
-        found.map(|(_, pose)| pose.0.position.x).unwrap()
+        found.map(|(_, pose)| pose.position.x).unwrap()
     };
     let (mut last, mut worst) = (shown(&mut world), 0.0f32);
     for _ in 0..300 {
@@ -393,10 +393,10 @@ fn a_pushed_crate_is_shown_in_front_of_its_pusher_and_ends_where_the_zone_has_it
     world.join_all(1);
     let crates = |world: &mut TestWorld| {
         let world = world.clients[0].world_mut();
-        let mut crates = world.query_filtered::<(&InterpolatedPose, &Pose), With<Orientation>>();
+        let mut crates = world.query_filtered::<(&ShownPose, &Pose), With<Orientation>>();
         let found = crates.iter(world).next();
         found
-            .map(|(shown, told)| (shown.0.position, told.position))
+            .map(|(shown, told)| (shown.position, told.position))
             .expect("a crate")
     };
     world.run(Duration::from_millis(300));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use cpu_time::ThreadTime;
+use meridian_autopilot::Stage;
 use meridian_game::WorldDefinition;
 use meridian_link::raise_thread_priority;
 
@@ -14,7 +15,6 @@ use super::BaselineOptions;
 use super::client::{Client, ClientOptions};
 use crate::probe::ProbeBoard;
 use crate::report::Wire;
-use crate::scenario::Stage;
 use crate::timing::{Phase, Timing};
 
 /// Bots of one thread at most: at up to 0.4 ms a tick, as stock clients were measured to take, half a core.

@@ -23,12 +23,12 @@ use lightyear::prelude::{
     Authentication, ConnectionSystems, Controlled, Link, LinkSystems, LocalAddr, ReplicationReceiver,
     ReplicationSystems, UdpIo,
 };
+use meridian_autopilot::{Behaviour, Stage};
 use meridian_game::Move;
 
 use super::protocol::{BaselineProtocol, Echo, PRIVATE_KEY, PROTOCOL_ID, PlayerTag};
 use crate::probe::{ProbeBoard, ProbeId};
 use crate::report::Wire;
-use crate::scenario::{Behaviour, Stage};
 
 /// What a stock client is made from.
 pub(super) struct ClientOptions {

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use meridian_autopilot::Behaviour;
 use meridian_client_net::{
     ClientStats, ConnectionState, Connector, HeadlessClient, HeadlessOptions, ProbeSample, Session,
 };
@@ -14,7 +15,6 @@ use super::border::{WATCHER_EVERY, is_near_border};
 use super::driver::DriverOptions;
 use crate::probe::ProbeId;
 use crate::report::Wire;
-use crate::scenario::Behaviour;
 
 /// One bot. Made on one thread, for that takes as long as many ticks, and driven on another.
 pub(super) struct Bot {

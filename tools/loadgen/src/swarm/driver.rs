@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cpu_time::ThreadTime;
+use meridian_autopilot::Stage;
 use meridian_client_net::GameFn;
 use meridian_ids::ZoneMap;
 use meridian_link::{LinkConditions, raise_thread_priority};
@@ -15,7 +16,6 @@ use super::bot::Bot;
 use super::sockets::Sockets;
 use super::stall::StalledZone;
 use crate::report::Wire;
-use crate::scenario::Stage;
 use crate::timing::{JOIN_INTERVAL, Phase, Timing};
 
 /// What a driver needs to know.

@@ -9,8 +9,11 @@ use meridian_events::Happening;
 use meridian_game::movement::MovementState;
 use meridian_harness::{TestOptions, TestWorld};
 use meridian_ids::{EntityEpoch, PlayerId, ZoneId};
+use meridian_link::LinkConditions;
 
-use crate::support::{Owners, bad_link, own_entity, own_place, owned, position_of, two, walk_to_x, with_crates};
+use crate::support::{
+    Owners, bad_link, own_entity, own_place, owned, position_of, told_owner, two, walk_to_x, with_crates,
+};
 
 #[test]
 fn a_player_walks_over_a_border_and_nobody_sees_it() {
@@ -51,10 +54,46 @@ fn over_a_bad_link_a_border_corrects_by_less_than_five_centimetres() {
         let owners = Owners::of(&world);
         assert_eq!(owners.assert_all_seamless(), 4);
         assert_eq!(own_entity(&mut world, 0), own);
-        let stats = world.clients[0].world_mut().resource::<CorrectionStats>();
-        let worst = stats.distances_m.iter().copied().fold(0.0, f32::max);
-        assert!(worst <= 0.05, "seed {seed}: {:?}", stats.distances_m);
+        // Where the player turns back, far from the border, an input that was late is corrected by a tick's walk.
+        let corrections = world.clients[0].drain_corrections();
+        let at_border = corrections
+            .iter()
+            .filter(|correction| correction.position.x.abs() < 4.0);
+        let worst = at_border.map(|correction| correction.distance_m).fold(0.0, f32::max);
+        assert!(worst <= 0.05, "seed {seed}: {corrections:?}");
     }
+}
+
+#[test]
+fn a_client_is_told_which_zone_owns_its_player_and_again_at_each_handoff() {
+    for conditions in [LinkConditions::default(), bad_link()] {
+        let mut world = TestWorld::new(TestOptions { conditions, ..two() });
+        world.join_all(2);
+        // Out of the other's way.
+        walk_to_x(&mut world, 1, -15.0);
+        assert_told(&mut world, 0, (0, 1), 0);
+        for (x, owner, changes) in [(8.0, (1, 2), 1), (-8.0, (0, 3), 2), (8.0, (1, 4), 3)] {
+            walk_to_x(&mut world, 0, x);
+            assert_told(&mut world, 0, owner, changes);
+        }
+        assert_told(&mut world, 1, (0, 1), 0);
+    }
+}
+
+#[test]
+fn who_comes_back_to_his_entity_is_told_which_zone_has_it_by_now() {
+    let mut world = TestWorld::new(two());
+    world.join_all(1);
+    walk_to_x(&mut world, 0, 8.0);
+    let again = world.rejoin(0);
+    assert_told(&mut world, again, (1, 2), 0);
+}
+
+/// Asserts that a client hears of an owner of its player, by zone and epoch, after so many others.
+fn assert_told(world: &mut TestWorld, client: usize, owner: (u16, u64), changes: u64) {
+    let limit = Duration::from_secs(5);
+    world.run_until(limit, "it is told", |world| told_owner(world, client).0 == Some(owner));
+    assert_eq!(told_owner(world, client).1, changes);
 }
 
 #[test]

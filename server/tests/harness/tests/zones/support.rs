@@ -6,7 +6,7 @@ use std::time::Duration;
 use bevy::ecs::entity::Entity;
 use bevy::ecs::query::{With, Without};
 use bevy::math::Vec3;
-use meridian_client_net::OwnPlayer;
+use meridian_client_net::{Connector, OwnPlayer};
 use meridian_game::{Ghost, Identity, Pose};
 use meridian_harness::{TestOptions, TestWorld};
 use meridian_ids::{PlayerId, Tick, WorldEntityId, ZoneId};
@@ -160,6 +160,13 @@ pub fn own_entity(world: &mut TestWorld, client: usize) -> Entity {
 
 pub fn own_place(world: &mut TestWorld, client: usize) -> Vec3 {
     world.clients[client].own_pose().expect("in the world").position
+}
+
+/// Zone and epoch that a client was told of its own player last, and how often they have changed.
+pub fn told_owner(world: &mut TestWorld, client: usize) -> (Option<(u16, u64)>, u64) {
+    let connector = world.clients[client].world_mut().resource::<Connector>();
+    let owner = connector.owner_zone.map(|owner| (owner.zone.0, owner.epoch.0));
+    (owner, connector.owner_changes)
 }
 
 /// Walks a client in x until it has come to a place.

@@ -2,8 +2,9 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
 
+use meridian_autopilot::ScenarioKind;
+
 use super::*;
-use crate::scenario::ScenarioKind;
 use crate::swarm::{Faults, demo_game};
 
 const MS: Duration = Duration::from_millis(1);

@@ -1,0 +1,326 @@
+//! What a window test needs: a display, a server, bots, and the window itself. All of it ends with the test.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longer than anything here takes on a slow machine without a graphics card.
+const PATIENCE: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A binary of the same build.
+fn binary(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_client")).with_file_name(name);
+    assert!(path.exists(), "{} is missing: `./just build` makes it", path.display());
+    path
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let gives_up_at = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(
+                Instant::now() < gives_up_at,
+                "{what}: not in {PATIENCE:?}; last seen:\n{seen}"
+            ),
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// An X server in memory, and a folder for what is made on it.
+pub struct Display {
+    number: String,
+    folder: tempfile::TempDir,
+    _server: Option<Running>,
+}
+
+impl Display {
+    pub fn open() -> Self {
+        let mut server = Command::new("Xvfb")
+            .args(["-displayfd", "1", "-screen", "0", "1280x720x24", "-nolisten", "tcp"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Xvfb; `./just setup` installs it");
+        let mut number = String::new();
+        let told = server.stdout.take().expect("its output");
+        BufReader::new(told)
+            .read_line(&mut number)
+            .expect("the display's number");
+        assert!(!number.trim().is_empty(), "Xvfb found no free display");
+        Self {
+            number: format!(":{}", number.trim()),
+            folder: tempfile::tempdir().expect("a folder"),
+            _server: Some(Running(server)),
+        }
+    }
+
+    /// No display, for a client without a window.
+    pub fn none() -> Self {
+        Self {
+            number: String::new(),
+            folder: tempfile::tempdir().expect("a folder"),
+            _server: None,
+        }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Checks that a picture shows something, and keeps it if the environment says where.
+    pub fn keep(&self, name: &str, picture: &Path) {
+        let pixels = image::open(picture).expect("a picture").to_rgb8();
+        let colours: std::collections::HashSet<_> = pixels.pixels().collect();
+        assert!(colours.len() > 50, "{name}: only {} colours are seen", colours.len());
+        if let Some(folder) = std::env::var_os("CLIENT_PICTURES") {
+            // Tests run in their package's folder; the pictures' is told from the workspace's.
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
+            std::fs::copy(picture, folder.join(format!("{name}.png"))).expect("the picture kept");
+        }
+    }
+}
+
+/// A server with all roles and four zones.
+pub struct Server {
+    running: Running,
+    addresses: Value,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_at(&serde_json::json!({
+            "http": "127.0.0.1:0", "admin": "127.0.0.1:0", "gateway": "127.0.0.1:0"
+        }))
+    }
+
+    /// At addresses that another one had.
+    pub fn start_at(addresses: &Value) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ready = folder.path().join("ready.json");
+        let mut command = Command::new(binary("server"));
+        for role in ["http", "admin", "gateway"] {
+            command.args([&format!("--{role}"), addresses[role].as_str().expect("an address")]);
+        }
+        let child = command
+            .arg("--ready-file")
+            .arg(&ready)
+            // Beside a window that is drawn by software it has little time, and would say so all the time.
+            .env("RUST_LOG", "error")
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+            .spawn()
+            .expect("the server starts");
+        let mut running = Running(child);
+        let addresses = until("the server is ready", || {
+            let ended = running.0.try_wait().map_err(|error| error.to_string())?;
+            assert!(ended.is_none(), "the server ended with {ended:?}");
+            let text = std::fs::read_to_string(&ready).map_err(|error| error.to_string())?;
+            serde_json::from_str(&text).map_err(|error| error.to_string())
+        });
+        Self {
+            running,
+            addresses,
+            _folder: folder,
+        }
+    }
+
+    fn url(&self, role: &str) -> String {
+        format!("http://{}", self.addresses[role].as_str().expect("an address"))
+    }
+
+    /// Ends it as a crash does, and says where it was.
+    pub fn kill(self) -> Value {
+        drop(self.running);
+        self.addresses
+    }
+}
+
+/// Bots that walk about.
+pub struct Swarm(#[expect(dead_code, reason = "ends with the test")] Running);
+
+impl Swarm {
+    pub fn start(server: &Server, bots: usize) -> Self {
+        let child = Command::new(binary("loadgen"))
+            .args(["run", "--server", &server.url("http"), "--admin", &server.url("admin")])
+            .args(["--scenario", "crowd", "--seconds", "600", "--bots", &bots.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("loadgen starts");
+        Self(Running(child))
+    }
+}
+
+/// The window.
+pub struct Client<'a> {
+    display: &'a Display,
+    running: Running,
+    report: PathBuf,
+    album: PathBuf,
+}
+
+impl<'a> Client<'a> {
+    pub fn start(display: &'a Display, arguments: &[&str]) -> Self {
+        let report = display.folder().join("report.json");
+        let album = display.folder().join("album");
+        std::fs::create_dir_all(&album).expect("a folder");
+        // Of another window before this one.
+        let _ = std::fs::remove_file(&report);
+        let child = Command::new(env!("CARGO_BIN_EXE_client"))
+            // Later flags win.
+            .args(["--size", "640x360"])
+            .args(arguments)
+            .arg("--report")
+            .arg(&report)
+            .arg("--screenshots")
+            .arg(&album)
+            .arg("--settings")
+            .arg(display.folder().join("client.toml"))
+            .env("DISPLAY", &display.number)
+            .env_remove("WAYLAND_DISPLAY")
+            .env("XDG_RUNTIME_DIR", display.folder())
+            .spawn()
+            .expect("the window starts");
+        Self {
+            display,
+            running: Running(child),
+            report,
+            album,
+        }
+    }
+
+    pub fn join(display: &'a Display, server: &Server, name: &str, arguments: &[&str]) -> Self {
+        let url = server.url("http");
+        let mut all = vec!["--server", url.as_str(), "--name", name, "--quality", "low"];
+        all.extend(arguments);
+        Self::start(display, &all)
+    }
+
+    /// What the window tells of itself, as it was last.
+    pub fn report(&self) -> Value {
+        self.try_report().expect("a report")
+    }
+
+    fn try_report(&self) -> Result<Value, String> {
+        let text = std::fs::read_to_string(&self.report).map_err(|error| error.to_string())?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    }
+
+    pub fn wait(&mut self, what: &str, is: impl Fn(&Value) -> bool) {
+        until(what, || {
+            let ended = self.running.0.try_wait().map_err(|error| error.to_string())?;
+            assert!(ended.is_none(), "{what}: the window ended with {ended:?}");
+            let report = self.try_report()?;
+            if is(&report) {
+                Ok(())
+            } else {
+                Err(format!("{report:#}"))
+            }
+        });
+    }
+
+    /// Where the player stands once it no longer moves.
+    pub fn wait_until_still(&mut self) -> [f64; 3] {
+        let mut last = None;
+        until("the player stands still", || {
+            let report = self.try_report()?;
+            let now = [0, 1, 2].map(|axis| report["own"][axis].as_f64().unwrap_or(f64::NAN));
+            let frames = report["frames"].as_u64();
+            match last.replace((now, frames)) {
+                Some((before, drawn)) if before == now && frames > drawn => Ok(now),
+                // The same report was read again.
+                Some((before, drawn)) if before == now => {
+                    last = Some((before, drawn));
+                    Err(format!("{now:?}"))
+                }
+                _ => Err(format!("{now:?}")),
+            }
+        })
+    }
+
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        until("the window closes", || {
+            let ended = self.running.0.try_wait().map_err(|error| error.to_string())?;
+            ended.ok_or_else(|| "it is open".to_owned())
+        })
+    }
+
+    /// Asks the window to close, as a window manager does, and sees it go in order.
+    pub fn close(mut self) {
+        let asked = Command::new("kill").arg(self.running.0.id().to_string()).status();
+        assert!(asked.is_ok_and(|status| status.success()));
+        assert!(self.wait_for_exit().success());
+    }
+
+    fn xdotool(&self, arguments: &[&str]) -> bool {
+        let status = Command::new("xdotool")
+            .args(arguments)
+            .env("DISPLAY", &self.display.number)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        status.expect("xdotool; `./just setup` installs it").success()
+    }
+
+    /// Gives the window the keyboard: without a window manager nobody else does.
+    fn focus(&self) {
+        until("the window has the keyboard", || {
+            let found = self.xdotool(&[
+                "search",
+                "--onlyvisible",
+                "--class",
+                "meridian",
+                "windowfocus",
+                "--sync",
+            ]);
+            if found { Ok(()) } else { Err("no window".to_owned()) }
+        });
+    }
+
+    pub fn type_key(&self, key: &str) {
+        self.focus();
+        assert!(self.xdotool(&["key", "--delay", "100", key]));
+    }
+
+    pub fn hold_key(&self, key: &str) {
+        self.focus();
+        assert!(self.xdotool(&["keydown", key]));
+    }
+
+    pub fn release_key(&self, key: &str) {
+        assert!(self.xdotool(&["keyup", key]));
+    }
+
+    /// Takes a picture by its key.
+    pub fn take_picture(&mut self, name: &str) {
+        self.wait("everything is drawn", |report| report["pipelines_waiting"] == 0);
+        self.type_key("F12");
+        let album = self.album.clone();
+        let picture = until("the picture is saved", || {
+            let mut files = std::fs::read_dir(&album).map_err(|error| error.to_string())?;
+            let png = files.find_map(|file| {
+                let path = file.ok()?.path();
+                (path.extension()? == "png").then_some(path)
+            });
+            png.ok_or_else(|| "no file".to_owned())
+        });
+        self.display.keep(name, &picture);
+        std::fs::remove_file(picture).expect("the picture is taken away");
+    }
+}
