@@ -20,11 +20,13 @@ build:
     cargo build --locked
 
 # Open a window into the world, for example: ./just client --server http://127.0.0.1:7600 --name Ada
-client *arguments: setup build-client
-    "$CARGO_TARGET_DIR/debug/client" {{ arguments }}
+[positional-arguments]
+client *arguments: build-client
+    "$CARGO_TARGET_DIR/debug/client" "$@"
 
 # Build the window: the renderer takes a while, once.
 build-client:
+    scripts/setup build
     cargo build --locked -p meridian-client
 
 # Run 40 bots for 20 seconds over the borders of a fresh server with four zones, and print latencies, handoffs and the audit.

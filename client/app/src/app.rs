@@ -38,12 +38,6 @@ pub fn build(cli: &Cli) -> App {
     if let Some(quality) = cli.quality {
         file.draw_this_run(quality, &mut settings);
     }
-    if let Some(name) = &cli.name {
-        settings.name.clone_from(name);
-    }
-    if let Some(server) = &cli.server {
-        settings.server.clone_from(server);
-    }
     let mut app = App::new();
     app.add_plugins(bevy_plugins(cli, &settings));
     app.insert_resource(file);

@@ -286,8 +286,11 @@ impl Default for Bindings {
 
 impl From<BTreeMap<Action, Binding>> for Bindings {
     fn from(chosen: BTreeMap<Action, Binding>) -> Self {
+        // One by one: a file that gives a key to two things gives it to the last.
         let mut bindings = Self::default();
-        bindings.0.extend(chosen);
+        for (action, binding) in chosen {
+            bindings.bind(action, binding);
+        }
         bindings
     }
 }
@@ -356,5 +359,12 @@ mod tests {
         assert_eq!(bindings.of(Action::Jump), Binding::Key(KeyCode::ShiftLeft));
         assert_eq!(bindings.of(Action::Forward), Binding::Key(KeyCode::KeyW));
         assert!(toml::from_str::<Bindings>("jump = \"Hyper\"\n").is_err());
+        let twice: Bindings = toml::from_str("jump = \"Z\"\nhelp = \"Z\"\n").unwrap();
+        assert_ne!(twice.of(Action::Jump), twice.of(Action::Help));
+        // What is written is read as the same.
+        let mut swapped = Bindings::default();
+        swapped.bind(Action::Forward, Binding::Key(KeyCode::KeyS));
+        let text = toml::to_string(&swapped).unwrap();
+        assert_eq!(toml::from_str::<Bindings>(&text), Ok(swapped));
     }
 }

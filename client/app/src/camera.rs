@@ -25,7 +25,7 @@ const TURN_RADIANS_PER_S: f32 = 2.5;
 const PITCH_RADIANS: (f32, f32) = (-0.35, 1.45);
 /// The look while there is no player to look at.
 const WAITING_PITCH_RADIANS: f32 = -0.1;
-/// What is kept between the camera and a wall, in metres.
+/// What is kept between the camera and a wall, in metres: more than what it sees nearest is to its sides.
 const WALL_M: f32 = 0.25;
 /// How fast the camera goes back to its distance when a wall no longer is in its way: to a third in this time, in seconds.
 const BACK_OUT_S: f32 = 0.15;
@@ -175,16 +175,16 @@ fn follow(
     let back_out = 1.0 - (-time.delta_secs() / BACK_OUT_S).exp();
     // In at once, for a wall hides the player; out gently.
     camera.shown_m = (camera.shown_m + (wanted_m - camera.shown_m) * back_out).min(wanted_m.max(camera.shown_m));
-    camera.shown_m = camera.shown_m.min((free_m - WALL_M).max(0.3));
+    camera.shown_m = camera.shown_m.min(free_m.max(0.3));
     let position = camera.pivot + backward * camera.shown_m;
     *transform = Transform::from_translation(position).looking_at(camera.pivot, Vec3::Y);
 }
 
-/// How far one comes from `from` along a unit vector until a box of the scenery is in the way, in metres.
+/// How far one comes from `from` along a unit vector until a box of the scenery is too near, in metres.
 fn free_way(world: &WorldDefinition, from: Vec3, direction: Vec3) -> f32 {
     let boxes = world.scenery.iter().map(|scenery| {
         let turned = scenery.rotation().inverse();
-        let half = Vec3::from_array(scenery.size) * 0.5;
+        let half = Vec3::from_array(scenery.size) * 0.5 + WALL_M;
         entry(
             turned * (from - Vec3::from_array(scenery.centre)),
             turned * direction,

@@ -19,16 +19,18 @@ pub(super) fn plugin(app: &mut App) {
     app.init_resource::<Wanted>();
     app.configure_sets(PreUpdate, AppSystems::Controls.after(InputSystems));
     app.add_systems(PreUpdate, (read, tell).chain().in_set(AppSystems::Controls));
-    app.add_systems(FixedLast, forget_jump);
+    app.add_systems(FixedLast, forget_pressed);
 }
 
-/// What the player wants in this frame.
+/// What the player wants in this frame. What is pressed for less than a tick is kept until a tick has taken it.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq)]
 pub struct Wanted {
     /// Where to walk as seen from the camera: x to the right, y forward; at most 1 long.
     pub walk: Vec2,
-    /// Whether to jump. A press between two ticks is kept for the next one.
+    /// Whether to jump.
     pub jump: bool,
+    /// Keys of walks that went down since the last tick: where they lead to.
+    tapped: Vec2,
     /// How far to turn the camera: x to the right, y up, from -1 to 1.
     pub turn: Vec2,
     /// How fast to zoom out, from -1 to 1.
@@ -63,6 +65,10 @@ impl Pressed<'_> {
     fn axis(&self, negative: Action, positive: Action) -> f32 {
         f32::from(u8::from(self.held(positive))) - f32::from(u8::from(self.held(negative)))
     }
+
+    fn just_axis(&self, negative: Action, positive: Action) -> f32 {
+        f32::from(u8::from(self.just(positive))) - f32::from(u8::from(self.just(negative)))
+    }
 }
 
 /// Nobody walks while a menu is open or before the world is there.
@@ -77,10 +83,16 @@ fn read(
         *wanted = Wanted::default();
         return;
     }
-    let mut walk = Vec2::new(
+    let held = Vec2::new(
         pressed.axis(Action::Left, Action::Right),
         pressed.axis(Action::Back, Action::Forward),
     );
+    let tapped = Vec2::new(
+        pressed.just_axis(Action::Left, Action::Right),
+        pressed.just_axis(Action::Back, Action::Forward),
+    );
+    let tapped = (wanted.tapped + tapped).clamp(Vec2::NEG_ONE, Vec2::ONE);
+    let mut walk = if held == Vec2::ZERO { tapped } else { held };
     let mut turn = Vec2::new(pressed.axis(Action::TurnLeft, Action::TurnRight), 0.0);
     let mut zoom = pressed.axis(Action::ZoomIn, Action::ZoomOut);
     let mut jump = pressed.just(Action::Jump) || pressed.held(Action::Jump);
@@ -93,6 +105,7 @@ fn read(
     *wanted = Wanted {
         walk: walk.clamp_length_max(1.0),
         jump: jump || wanted.jump,
+        tapped,
         turn: turn.clamp(Vec2::NEG_ONE, Vec2::ONE),
         zoom: zoom.clamp(-1.0, 1.0),
     };
@@ -127,9 +140,10 @@ fn in_world(walk: Vec2, forward: Vec2) -> Vec2 {
     (right * walk.x + forward * walk.y).clamp_length_max(1.0)
 }
 
-/// A tick has taken the jump; a key that is still held asks again in the next frame.
-fn forget_jump(mut wanted: ResMut<Wanted>) {
+/// A tick has taken what was pressed; a key that is still held asks again in the next frame.
+fn forget_pressed(mut wanted: ResMut<Wanted>) {
     wanted.jump = false;
+    wanted.tapped = Vec2::ZERO;
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged unless RUST_LOG says otherwise: nothing of what a window on a usual machine, or the lack of one, makes libraries say.
-const DEFAULT_LOG: &str = "warn,client=info,wgpu_hal=error,winit=error,bevy_render::extract_resource=off,bevy_render::texture=error,bevy_gizmos_render=error";
+const DEFAULT_LOG: &str = "warn,client=info,wgpu_hal=error,winit=error,bevy_render::extract_resource=off,bevy_render::texture=error,bevy_gizmos_render=error,lightyear_replication=off";
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -41,6 +41,10 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG)))
         .init();
+    if let Some(told) = window::nowhere_to_open(&cli) {
+        tracing::error!("{told}");
+        return ExitCode::FAILURE;
+    }
     match app::build(&cli).run() {
         AppExit::Success => ExitCode::SUCCESS,
         AppExit::Error(code) => ExitCode::from(code.get()),

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bevy::prelude::*;
 use clap::ValueEnum;
-use meridian_link::LinkConditions;
+use meridian_client_net::LinkConditions;
 
 use crate::network::SimulatedLink;
-use crate::screen::{Panels, Screen, nobody_types};
+use crate::screen::{Overlay, Panels, Screen};
 use crate::ui::theme;
 use crate::ui::widgets::{self, Clicked};
 
@@ -84,7 +84,7 @@ pub(super) fn plugin(app: &mut App) {
     app.add_systems(
         Update,
         (
-            choose_by_digit.run_if(nobody_types),
+            choose_by_digit.run_if(in_state(Screen::World).and_then(in_state(Overlay::None))),
             apply.run_if(resource_changed::<NetworkProfile>),
             show.run_if(
                 resource_changed::<Panels>

@@ -11,8 +11,9 @@ use crate::cli::Cli;
 use crate::controls::Pressed;
 use crate::notices::Notices;
 use crate::pipelines::Pipelines;
-use crate::screen::{Screen, nobody_types};
-use crate::window::Leave;
+use crate::screen::{Refusal, Screen, free_keys};
+use crate::ui::nobody_binds;
+use crate::window::{Leave, Leaving};
 
 /// Takes pictures.
 pub(super) struct PicturePlugin {
@@ -25,7 +26,7 @@ impl Plugin for PicturePlugin {
             return;
         }
         app.insert_resource(Album(self.cli.screenshots.clone().unwrap_or_default()));
-        app.add_systems(Update, take_by_key.run_if(nobody_types));
+        app.add_systems(Update, take_by_key.run_if(free_keys).run_if(nobody_binds));
         if let Some(file) = &self.cli.screenshot {
             app.insert_resource(LastPicture {
                 file: file.clone(),
@@ -37,8 +38,9 @@ impl Plugin for PicturePlugin {
                 },
                 began: None,
                 taken: false,
+                saved: false,
             });
-            app.add_systems(Update, take_last);
+            app.add_systems(Update, (take_last, fail_without, give_up));
         }
     }
 }
@@ -56,6 +58,7 @@ struct LastPicture {
     from: Screen,
     began: Option<Duration>,
     taken: bool,
+    saved: bool,
 }
 
 fn take_by_key(pressed: Pressed, album: Res<Album>, mut commands: Commands) {
@@ -90,16 +93,29 @@ fn take_last(
     last.taken = true;
     let file = last.file.clone();
     commands.spawn(Screenshot::primary_window()).observe(
-        move |captured: On<ScreenshotCaptured>, mut leave: MessageWriter<Leave>, mut exit: MessageWriter<AppExit>| {
+        move |captured: On<ScreenshotCaptured>, mut last: ResMut<LastPicture>, mut leave: MessageWriter<Leave>| {
             match save(&captured.image, &file) {
-                Ok(()) => drop(leave.write(Leave::Game)),
-                Err(error) => {
-                    tracing::error!("{error}");
-                    exit.write(AppExit::error());
-                }
+                Ok(()) => last.saved = true,
+                Err(error) => tracing::error!("{error}"),
             }
+            leave.write(Leave::Game);
         },
     );
+}
+
+/// A program that was started for a picture and ends without it has failed.
+fn fail_without(last: Res<LastPicture>, mut asked: MessageReader<Leave>, mut leaving: ResMut<Leaving>) {
+    if asked.read().count() > 0 && !last.saved {
+        leaving.fail();
+    }
+}
+
+/// One that is refused will never have it.
+fn give_up(refusal: Res<Refusal>, leaving: Res<Leaving>, mut leave: MessageWriter<Leave>) {
+    if let Some(reason) = refusal.0.as_ref().filter(|_| !leaving.has_begun()) {
+        tracing::error!("no picture: {reason}");
+        leave.write(Leave::Game);
+    }
 }
 
 /// Writes a PNG, whole or not at all.

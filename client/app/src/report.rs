@@ -16,7 +16,7 @@ use crate::pipelines::Pipelines;
 use crate::response::KeyResponse;
 use crate::scene::Drawn;
 use crate::screen::{Overlay, Refusal, Screen};
-use crate::window::{Leave, Leaving, WindowSystems};
+use crate::window::{Leave, WindowSystems, goes_on};
 
 /// Time between two reports.
 const EVERY: Duration = Duration::from_millis(500);
@@ -41,7 +41,7 @@ impl Plugin for ReportPlugin {
                 write
                     .before(WindowSystems)
                     .run_if(on_timer(EVERY).or_eager(on_message::<Leave>))
-                    .run_if(still_here),
+                    .run_if(goes_on),
             );
         }
         if let Some(after) = self.cli.quit_after {
@@ -55,10 +55,6 @@ impl Plugin for ReportPlugin {
             );
         }
     }
-}
-
-fn still_here(leaving: Res<Leaving>) -> bool {
-    !leaving.has_begun()
 }
 
 #[derive(Resource)]

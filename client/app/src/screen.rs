@@ -1,26 +1,34 @@
 //! Which screen is shown: the connect screen, the joining one or the world, and what lies over it.
 
+use bevy::input_focus::InputFocus;
 use bevy::prelude::*;
+use bevy::text::EditableText;
 use meridian_client_net::{ConnectionState, Connector};
 
 use crate::bindings::Action;
 use crate::cli::Panel;
 use crate::controls::Pressed;
+use crate::network::Joined;
 use crate::settings::Settings;
+use crate::ui::{KeysSystems, nobody_binds};
+use crate::window::goes_on;
 
 pub(super) fn plugin(app: &mut App) {
     app.init_state::<Screen>();
     app.init_state::<Overlay>();
     app.init_resource::<Panels>();
     app.init_resource::<Refusal>();
-    app.add_systems(PreUpdate, follow_connection);
+    app.add_systems(PreUpdate, follow_connection.run_if(goes_on));
     app.add_systems(
         Update,
         (
-            (toggle_panels, toggle_borders.run_if(borders_key)).run_if(in_state(Screen::World)),
-            toggle_overlay,
+            (toggle_panels, toggle_borders.run_if(borders_key))
+                .run_if(in_state(Screen::World))
+                .run_if(in_state(Overlay::None)),
+            // Before the key that is bound is taken: that one does nothing else.
+            toggle_overlay.run_if(nobody_binds).before(KeysSystems),
         )
-            .run_if(nobody_types),
+            .run_if(free_keys),
     );
 }
 
@@ -73,18 +81,27 @@ pub struct Panels {
 #[derive(Resource, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal(pub Option<String>);
 
-/// A text field that has the keys wants them as letters.
-pub fn nobody_types(
-    focus: Option<Res<bevy::input_focus::InputFocus>>,
-    fields: Query<(), With<bevy::text::EditableText>>,
+/// Whether keys are for the program: a text field that has them wants them as letters, but for those that are none.
+pub fn free_keys(
+    focus: Option<Res<InputFocus>>,
+    fields: Query<(), With<EditableText>>,
+    keys: Res<ButtonInput<KeyCode>>,
 ) -> bool {
     let focused = focus.and_then(|focus| focus.get());
-    focused.is_none_or(|focused| !fields.contains(focused))
+    let typing = focused.is_some_and(|focused| fields.contains(focused));
+    !typing || keys.get_just_pressed().all(|key| is_function_key(*key))
+}
+
+fn is_function_key(key: KeyCode) -> bool {
+    use KeyCode::{F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12};
+    [F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12].contains(&key)
 }
 
 /// The connection decides between connecting, joining and the world. A world that was seen stays, while the connection comes back.
 fn follow_connection(
     mut connector: ResMut<Connector>,
+    joined: Res<Joined>,
+    mut settings: ResMut<Settings>,
     screen: Res<State<Screen>>,
     mut next: ResMut<NextState<Screen>>,
     mut overlay: ResMut<NextState<Overlay>>,
@@ -104,6 +121,9 @@ fn follow_connection(
         }
     };
     if wanted != *screen.get() {
+        if wanted == Screen::World {
+            joined.keep(&connector, &mut settings);
+        }
         next.set(wanted);
         overlay.set(Overlay::None);
     }

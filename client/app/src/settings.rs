@@ -13,6 +13,8 @@ use crate::bindings::Bindings;
 use crate::notices::Notices;
 use crate::quality::Quality;
 
+/// Unreadable settings that are put aside; no more are kept apart.
+const ASIDE_MAX: u32 = 9;
 /// The server that a new player is offered.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7600";
 
@@ -96,7 +98,7 @@ pub struct SettingsFile {
 impl SettingsFile {
     /// Reads the settings, the defaults where there are none. The text says what people should know, if anything.
     pub fn read(path: Option<PathBuf>) -> (Self, Settings, Option<String>) {
-        let path = path.or_else(default_path);
+        let mut path = path.or_else(default_path);
         let (settings, told) = match path.as_deref().map(read) {
             None => (
                 Settings::default(),
@@ -105,7 +107,12 @@ impl SettingsFile {
                         .to_owned(),
                 ),
             ),
-            Some((settings, told)) => (settings, told),
+            Some((settings, told)) => {
+                if settings.is_none() {
+                    path = None;
+                }
+                (settings.unwrap_or_default(), told)
+            }
         };
         let file = Self {
             path,
@@ -148,28 +155,37 @@ fn default_path() -> Option<PathBuf> {
     folder.map(|folder| folder.join("meridian").join("client.toml"))
 }
 
-fn read(path: &Path) -> (Settings, Option<String>) {
+fn read(path: &Path) -> (Option<Settings>, Option<String>) {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Settings::default(), None),
-        Err(error) => {
-            let told = format!("Cannot read the settings in {}: {error}.", path.display());
-            return (Settings::default(), Some(told));
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Some(Settings::default()), None),
+        Err(error) => return put_aside(path, &error.to_string()),
     };
     match toml::from_str::<Settings>(&text) {
-        Ok(settings) => (settings.bounded(), None),
-        Err(error) => {
-            let aside = path.with_extension("toml.broken");
-            let line = error.message().lines().next().unwrap_or_default().to_owned();
-            let told = match fs::rename(path, &aside) {
-                Ok(()) => format!(
-                    "The settings were broken ({line}); they are now in {}.",
-                    aside.display()
-                ),
-                Err(_) => format!("The settings in {} are broken: {line}.", path.display()),
-            };
-            (Settings::default(), Some(told))
+        Ok(settings) => (Some(settings.bounded()), None),
+        Err(error) => put_aside(path, error.message().lines().next().unwrap_or_default()),
+    }
+}
+
+/// What cannot be read is not overwritten: it gets another name, or the settings of this run are not kept.
+fn put_aside(path: &Path, reason: &str) -> (Option<Settings>, Option<String>) {
+    let named = |number: u32| path.with_extension(format!("toml.broken{number}"));
+    let aside = (1..=ASIDE_MAX).map(named).find(|aside| !aside.exists());
+    match aside.as_ref().map(|aside| fs::rename(path, aside)) {
+        Some(Ok(())) => {
+            let aside = aside.unwrap_or_default();
+            let told = format!(
+                "The settings could not be read ({reason}); they are now in {}.",
+                aside.display()
+            );
+            (Some(Settings::default()), Some(told))
+        }
+        _ => {
+            let told = format!(
+                "The settings in {} cannot be read ({reason}); those of this run will not be kept.",
+                path.display()
+            );
+            (None, Some(told))
         }
     }
 }
@@ -192,6 +208,8 @@ fn write(path: &Path, settings: &Settings) -> io::Result<()> {
 
 fn save(settings: Res<Settings>, mut file: ResMut<SettingsFile>, mut notices: ResMut<Notices>) {
     let keep = file.to_keep(&settings);
+    // Once another quality was chosen, choosing that of the run is a choice too.
+    file.quality_of_run = file.quality_of_run.filter(|(of_run, _)| settings.quality == *of_run);
     if keep == file.kept {
         return;
     }
@@ -235,14 +253,15 @@ mod tests {
     fn a_broken_file_is_put_aside_and_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("client.toml");
-        fs::write(&path, "quality = 7\n").unwrap();
-        let (_, read, told) = SettingsFile::read(Some(path.clone()));
-        assert_eq!(read, Settings::default());
-        assert!(told.unwrap().contains("client.toml.broken"));
-        assert_eq!(
-            fs::read_to_string(folder.path().join("client.toml.broken")).unwrap(),
-            "quality = 7\n"
-        );
+        let latin = b"name = \"Zo\xeb\"\n";
+        for (number, broken) in [(1, b"quality = 7\n".as_slice()), (2, latin)] {
+            fs::write(&path, broken).unwrap();
+            let (_, read, told) = SettingsFile::read(Some(path.clone()));
+            assert_eq!(read, Settings::default());
+            let aside = format!("client.toml.broken{number}");
+            assert!(told.unwrap().contains(&aside));
+            assert_eq!(fs::read(folder.path().join(aside)).unwrap(), broken);
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod reconnecting;
 pub mod theme;
 pub mod widgets;
 
+pub use keys::{KeysSystems, nobody_binds};
+
 use bevy::input_focus::tab_navigation::TabNavigationPlugin;
 use bevy::prelude::*;
 

@@ -1,14 +1,19 @@
 //! The window itself: title, icon, closing with a goodbye, and rest while nobody can see it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bevy::prelude::*;
+use bevy::time::common_conditions::on_timer;
 use bevy::window::{PresentMode, PrimaryWindow, WindowCloseRequested, WindowOccluded, WindowResolution};
 use bevy::winit::{UpdateMode, WINIT_WINDOWS, WinitSettings};
-use meridian_client_net::{ConnectionState, Connector};
+use meridian_client_net::{ConnectionState, Connector, GOODBYE};
 use meridian_game::WorldDefinition;
 
 use crate::camera::OrbitCamera;
+use crate::cli::Cli;
+use crate::network::SimulatedLink;
 use crate::screen::Screen;
 use crate::settings::Settings;
 
@@ -16,8 +21,8 @@ const TITLE: &str = "Meridian";
 const ICON: &[u8] = include_bytes!("../../../assets/icons/meridian.png");
 /// The network goes on at this rate while nothing is drawn.
 const UNSEEN_FRAME: Duration = Duration::from_millis(16);
-/// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_millis(200);
+/// Time between two looks at whether the window is minimised: on some systems that is a question to another process.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) fn plugin(app: &mut App) {
     app.add_message::<Leave>();
@@ -31,10 +36,11 @@ pub(super) fn plugin(app: &mut App) {
             set_icon,
             set_title.run_if(state_changed::<Screen>.or_eager(resource_exists_and_changed::<WorldDefinition>)),
             set_present_mode.run_if(resource_changed::<Settings>),
-            rest_unseen,
+            rest_unseen.run_if(on_timer(LOOK_EVERY)),
         ),
     );
-    app.add_systems(Last, (ask_to_leave, leave).chain().in_set(WindowSystems));
+    app.add_systems(Update, note_requests);
+    app.add_systems(Last, leave.in_set(WindowSystems));
 }
 
 /// In `Last`: the program ends.
@@ -54,6 +60,15 @@ pub fn describe((width, height): (u32, u32), settings: &Settings) -> Window {
     }
 }
 
+/// Why there is no place for a window, if there is none.
+pub fn nowhere_to_open(cli: &Cli) -> Option<&'static str> {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let needs_display = cfg!(all(unix, not(target_os = "macos"))) && !cli.headless;
+    (needs_display && !set("DISPLAY") && !set("WAYLAND_DISPLAY")).then_some(
+        "there is no display to open a window on (DISPLAY and WAYLAND_DISPLAY are not set); --headless does without",
+    )
+}
+
 /// Asks for an orderly end.
 #[derive(Message, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
@@ -61,25 +76,41 @@ pub enum Leave {
     Game,
 }
 
-/// Since when the program is ending.
+/// The end of the program.
 #[derive(Resource, Default)]
-pub struct Leaving(Option<Duration>);
+pub struct Leaving {
+    since: Option<Duration>,
+    failed: bool,
+}
 
 impl Leaving {
-    /// Whether it is.
+    /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
-        self.0.is_some()
+        self.since.is_some()
     }
+
+    /// What the program was started for was not done: it ends with an error.
+    pub fn fail(&mut self) {
+        self.failed = true;
+    }
+}
+
+/// Whether the program goes on.
+pub fn goes_on(leaving: Res<Leaving>) -> bool {
+    !leaving.has_begun()
 }
 
 /// Set by SIGTERM and Ctrl-C.
 #[derive(Resource)]
-struct StopSignal(std::sync::Arc<std::sync::atomic::AtomicBool>);
+struct StopSignal(Arc<AtomicBool>);
 
 fn stop_by_signal(mut commands: Commands) {
-    let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        if let Err(error) = signal_hook::flag::register(signal, flag.clone()) {
+        // The second one does not wait for a goodbye.
+        let registered = signal_hook::flag::register_conditional_shutdown(signal, 1, flag.clone())
+            .and_then(|_| signal_hook::flag::register(signal, flag.clone()));
+        if let Err(error) = registered {
             tracing::warn!(signal, %error, "a signal will end the program without a goodbye");
         }
     }
@@ -105,12 +136,12 @@ fn set_present_mode(settings: Res<Settings>, mut windows: Query<&mut Window, Wit
 
 fn set_title(
     screen: Res<State<Screen>>,
-    settings: Res<Settings>,
+    connector: Res<Connector>,
     world: Option<Res<WorldDefinition>>,
     mut windows: Query<&mut Window, With<PrimaryWindow>>,
 ) {
     let title = match (screen.get(), world) {
-        (Screen::World, Some(world)) => format!("{} in {} - {TITLE}", settings.name, world.name),
+        (Screen::World, Some(world)) => format!("{} in {} - {TITLE}", connector.name(), world.name),
         _ => TITLE.to_owned(),
     };
     if let Ok(mut window) = windows.single_mut()
@@ -148,15 +179,29 @@ fn icon() -> Option<winit::window::Icon> {
     winit::window::Icon::from_rgba(image.data?, width, height).ok()
 }
 
-/// A window that is hidden or minimised draws nothing; the network goes on.
+/// A window that is hidden or minimised draws nothing; the network goes on. Wayland does not tell windows that they are.
 fn rest_unseen(
-    mut occluded: MessageReader<WindowOccluded>,
+    windows: Query<Entity, With<PrimaryWindow>>,
+    mut occlusions: MessageReader<WindowOccluded>,
+    mut occluded: Local<bool>,
+    mut resting: Local<bool>,
     mut cameras: Query<&mut Camera, With<OrbitCamera>>,
     mut winit: ResMut<WinitSettings>,
 ) {
-    let Some(unseen) = occluded.read().last().map(|occluded| occluded.occluded) else {
+    if let Some(last) = occlusions.read().last() {
+        *occluded = last.occluded;
+    }
+    // Not every system tells that a minimised window is occluded.
+    let minimised = windows.single().is_ok_and(|window| {
+        WINIT_WINDOWS.with_borrow(|winit_windows| {
+            let window = winit_windows.get_window(window);
+            window.is_some_and(|window| window.is_minimized() == Some(true))
+        })
+    });
+    let unseen = *occluded || minimised;
+    if std::mem::replace(&mut *resting, unseen) == unseen {
         return;
-    };
+    }
     for mut camera in &mut cameras {
         camera.is_active = !unseen;
     }
@@ -169,35 +214,45 @@ fn rest_unseen(
     tracing::debug!(unseen, "window");
 }
 
-fn ask_to_leave(
+/// Closing the window and signals ask for the same as a button does.
+fn note_requests(
     mut closed: MessageReader<WindowCloseRequested>,
-    mut asked: MessageReader<Leave>,
     signal: Option<Res<StopSignal>>,
-    time: Res<Time<Real>>,
-    mut connector: ResMut<Connector>,
-    mut leaving: ResMut<Leaving>,
+    leaving: Res<Leaving>,
+    mut leave: MessageWriter<Leave>,
 ) {
-    let signalled = signal.is_some_and(|signal| signal.0.load(std::sync::atomic::Ordering::Relaxed));
-    let wanted = closed.read().count() + asked.read().count() > 0 || signalled;
-    if wanted && leaving.0.is_none() {
-        leaving.0 = Some(time.elapsed());
-        connector.leave();
+    let signalled = signal.is_some_and(|signal| signal.0.load(Ordering::Relaxed));
+    if closed.read().count() > 0 || (signalled && !leaving.has_begun()) {
+        leave.write(Leave::Game);
     }
 }
 
-/// Ends when the goodbye had time to be sent.
+/// Says goodbye, and ends when that had time to be sent. Whatever else happens meanwhile, it ends.
 fn leave(
-    leaving: Res<Leaving>,
+    mut asked: MessageReader<Leave>,
     time: Res<Time<Real>>,
-    connector: Res<Connector>,
+    link: Res<SimulatedLink>,
+    mut leaving: ResMut<Leaving>,
+    mut connector: ResMut<Connector>,
     mut frames: Local<u32>,
     mut exit: MessageWriter<AppExit>,
 ) {
-    let Some(since) = leaving.0 else { return };
+    if asked.read().count() > 0 && leaving.since.is_none() {
+        leaving.since = Some(time.elapsed());
+    }
+    let Some(since) = leaving.since else { return };
+    if connector.state != ConnectionState::Idle {
+        connector.leave();
+    }
     *frames += 1;
-    let said = connector.state == ConnectionState::Idle && time.elapsed() > since + GOODBYE && *frames > 2;
-    if said {
-        exit.write(AppExit::Success);
+    // A simulated network holds the goodbye back.
+    let conditions = link.0.get();
+    let needed = GOODBYE + conditions.delay + conditions.jitter;
+    if time.elapsed() > since + needed && *frames > 2 {
+        exit.write(match leaving.failed {
+            true => AppExit::error(),
+            false => AppExit::Success,
+        });
     }
 }
 

@@ -27,6 +27,7 @@ use meridian_link::{
     Arrival, ConditionedIo, LinkConditionsHandle, LinkEndpoint, PacketIo, ThreadedUdp, any_address_for, bind_udp,
 };
 
+use crate::interpolation::InterpolationDelay;
 use crate::plugin::Clock;
 use crate::prediction::PredictionRing;
 use crate::probe::Probes;
@@ -40,7 +41,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a link that was left stays open: its goodbye is sent in the next frame.
-const GOODBYE: Duration = Duration::from_millis(250);
+pub const GOODBYE: Duration = Duration::from_millis(350);
 
 /// What the connection is doing, for people and programs.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,6 +158,11 @@ impl Connector {
         }
     }
 
+    /// What others call the player.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The server that sessions come from.
     pub fn server_url(&self) -> Option<&str> {
         self.server_url.as_deref()
@@ -177,11 +183,18 @@ impl Connector {
         self.owner_zone = Some(zone);
     }
 
+    /// Whether a link is the one that is wanted: what the last words on others say is of no account.
+    pub(crate) fn listens_to(&self, link: Entity) -> bool {
+        self.link == Some(link) && !self.left
+    }
+
     pub(crate) fn welcomed(&mut self, welcome: Welcome) {
         tracing::debug!(name = self.name, ?welcome, "welcome");
         self.welcome = Some(welcome);
         self.state = ConnectionState::Playing;
         self.attempt = 0;
+        self.retry_at = None;
+        self.requested = None;
     }
 
     /// Notes which entity of the client's world the own player is. Others' may look like it for the moments in which they leave.
@@ -273,6 +286,10 @@ pub(crate) fn connect(world: &mut World, session: &Session, now: Instant) {
         despawn(world, old);
     }
     world.resource_mut::<Probes>().reset();
+    // Another gateway counts its ticks from another start.
+    if let Some(mut delay) = world.get_resource_mut::<InterpolationDelay>() {
+        *delay = InterpolationDelay::default();
+    }
     enter_world(world, session);
     if let Err(reason) = open_link(world, session.gateway) {
         world.resource_mut::<Connector>().state = ConnectionState::Refused { reason };
@@ -308,8 +325,9 @@ fn note_disconnect(
     mut connector: ResMut<Connector>,
 ) {
     // Every client entity starts as disconnected; that is not a break.
-    let was_trying = connector.link == Some(added.entity) && connector.retry_at.is_none();
-    if !was_trying || matches!(connector.state, ConnectionState::Refused { .. }) {
+    let was_trying = connector.listens_to(added.entity) && connector.retry_at.is_none();
+    let is_over = matches!(connector.state, ConnectionState::Idle | ConnectionState::Refused { .. });
+    if !was_trying || is_over {
         return;
     }
     let reason = reasons
@@ -472,6 +490,19 @@ mod tests {
             let told = in_plain_words(&DisconnectedReason::TransportError(state.to_owned()));
             assert!(told.starts_with("the "), "{told}");
         }
+    }
+
+    #[test]
+    fn who_has_left_hears_nothing_more_of_the_old_link() {
+        let mut world = World::new();
+        let link = world.spawn_empty().id();
+        let mut connector = Connector::idle();
+        connector.link = Some(link);
+        connector.state = ConnectionState::Playing;
+        assert!(connector.listens_to(link));
+        connector.leave();
+        assert!(!connector.listens_to(link));
+        assert_eq!(connector.state, ConnectionState::Idle);
     }
 
     #[test]

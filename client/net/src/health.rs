@@ -18,9 +18,9 @@ use lightyear::prelude::LocalTimeline;
 use lightyear::transport::plugin::{PacketAcked, PacketLost};
 use meridian_game::{Identity, Move};
 use meridian_ids::Tick;
-use meridian_link::{LinkEndpoint, LinkTotals};
+use meridian_link::{Arrival, LinkEndpoint, LinkTotals};
 
-use crate::connection::{Connector, playing};
+use crate::connection::{Connector, IsLink, playing};
 use crate::input::{self, LocalInput};
 use crate::interpolation::InterpolationDelay;
 use crate::plugin::{ClientSystems, Clock, world_tick};
@@ -29,8 +29,10 @@ use crate::probe::{ProbeSample, ProbeTerms, Probes};
 
 /// Time between two probes.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
-/// Probes that the figures are of: the last four seconds.
+/// Probes that the figures are of at most.
 const PROBES_KEPT: usize = 16;
+/// How old they may be.
+const PROBE_AGE_MAX: Duration = Duration::from_secs(5);
 /// Seconds that the share of lost packets is of.
 const LOSS_SECONDS: usize = 10;
 
@@ -79,6 +81,8 @@ pub struct NetworkHealth {
     pub interpolation_delay: Option<Duration>,
     /// What went through the link in the last second.
     pub per_second: LinkTotals,
+    /// How long nothing has been heard of the gateway.
+    pub silent_for: Option<Duration>,
     /// Entities of the world that this client is told of, the own player included.
     pub entities: usize,
 }
@@ -172,6 +176,7 @@ fn measure(
     delay: Res<InterpolationDelay>,
     endpoint: Option<Res<LinkEndpoint>>,
     entities: Query<(), With<Identity>>,
+    arrivals: Query<&Arrival, IsLink>,
     mut probes: ResMut<Probes>,
     mut stats: ResMut<CorrectionStats>,
     mut measuring: ResMut<Measuring>,
@@ -190,7 +195,12 @@ fn measure(
         measuring.samples.push_back(sample);
     }
     if connector.welcome.is_none() {
-        *measuring = Measuring::default();
+        // The link's counters go on counting.
+        let totals = measuring.totals;
+        *measuring = Measuring {
+            totals,
+            ..Measuring::default()
+        };
         health.set_if_neq(NetworkHealth::default());
         return;
     }
@@ -209,6 +219,12 @@ fn measure(
     health.input_wait = measuring.input_wait;
     health.slack_ms = clock.least_slack_ms();
     health.entities = entities.iter().count();
+    let heard = arrivals.iter().map(|arrival| arrival.0).max();
+    health.silent_for = heard.map(|heard| now.saturating_duration_since(heard));
+    while (measuring.samples.front()).is_some_and(|sample| now.saturating_duration_since(sample.echoed) > PROBE_AGE_MAX)
+    {
+        measuring.samples.pop_front();
+    }
     health.interpolation_delay = Some(clock.rate().tick_duration().mul_f64(delay.ticks()));
     tell_probes(&measuring.samples, &mut health);
 }

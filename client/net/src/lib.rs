@@ -21,7 +21,7 @@ mod shown;
 
 pub use border_watch::{BorderCrossing, BorderWatch};
 pub use clock::{SlackController, SlackSample, TickPhase};
-pub use connection::{ConnectionState, Connector, OpenLink, RECONNECT_AFTER};
+pub use connection::{ConnectionState, Connector, GOODBYE, OpenLink, RECONNECT_AFTER};
 pub use headless::{ClientStats, HeadlessClient, HeadlessOptions};
 pub use health::{NetworkHealth, NetworkHealthPlugin};
 pub use input::LocalInput;
@@ -32,3 +32,6 @@ pub use probe::{ProbeSample, ProbeTerms, Probes, Sighting};
 pub use pushed::PushedAhead;
 pub use session::{Session, SessionError, request_session};
 pub use shown::{CorrectionFade, ShownPose, ShownSystems};
+
+/// What a link can be made to do to its packets.
+pub use meridian_link::{LinkConditions, LinkConditionsHandle};

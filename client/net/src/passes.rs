@@ -23,6 +23,8 @@ pub(crate) struct Passes {
     after: Vec<Schedule>,
     /// Real time as `PreUpdate` saw it last.
     taken_in: Time<Real>,
+    /// Real time as the schedules after the fixed ones saw it last: what is shown goes by whole frames.
+    shown: Time<Real>,
 }
 
 enum FixedLoop {
@@ -67,6 +69,7 @@ impl Passes {
             .flatten()
             .collect(),
             taken_in,
+            shown: taken_in,
         }
     }
 
@@ -102,6 +105,10 @@ impl Passes {
         match &mut self.fixed {
             FixedLoop::Steps(steps) => run_fixed_steps(steps, world),
             FixedLoop::Whole(whole) => whole.run(world),
+        }
+        if let Some(now) = world.resource::<Time<Real>>().last_update() {
+            self.shown.update_with_instant(now);
+            *world.resource_mut::<Time<Real>>() = self.shown;
         }
         run(&mut self.after, world);
         world.clear_trackers();

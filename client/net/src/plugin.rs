@@ -255,6 +255,7 @@ fn take_messages(
     // A link has the receiver of a message from its first one on.
     mut receivers: Query<
         (
+            Entity,
             Option<&mut MessageReceiver<Welcome>>,
             Option<&mut MessageReceiver<OwnerZone>>,
             Option<&mut MessageReceiver<ProbeReport>>,
@@ -264,7 +265,10 @@ fn take_messages(
     mut connector: ResMut<Connector>,
     mut probes: ResMut<Probes>,
 ) {
-    for (welcomes, zones, reports) in &mut receivers {
+    for (link, welcomes, zones, reports) in &mut receivers {
+        if !connector.listens_to(link) {
+            continue;
+        }
         if let Some(mut welcomes) = welcomes {
             welcomes.receive().for_each(|welcome| connector.welcomed(welcome));
         }

@@ -6,7 +6,7 @@
 use bevy::app::{App, Update};
 use bevy::ecs::component::Component;
 use bevy::ecs::entity::Entity;
-use bevy::ecs::query::With;
+use bevy::ecs::query::{With, Without};
 use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Commands, Query, Res};
 use bevy::math::Vec3;
@@ -14,8 +14,9 @@ use bevy::time::{Real, Time};
 use meridian_game::movement::MovementState;
 use meridian_game::{Body, BodyKind, Orientation, SurroundingCrate};
 
+use crate::connection::playing;
 use crate::plugin::OwnPlayer;
-use crate::shown::{ShownPose, ShownSystems};
+use crate::shown::{ShownPose, ShownSystems, show_own};
 
 /// How long it takes until two thirds of what a crate is ahead are given up, in seconds.
 const BLEND_BACK_S: f32 = 0.25;
@@ -25,7 +26,10 @@ const AHEAD_MAX_M: f32 = 2.0;
 const PUSH_SPEED_MIN_M_PER_S: f32 = 0.5;
 
 pub(crate) fn plugin(app: &mut App) {
-    app.add_systems(Update, push.in_set(ShownSystems::Predict));
+    app.add_systems(
+        Update,
+        push.after(show_own).in_set(ShownSystems::Predict).run_if(playing),
+    );
 }
 
 /// How far a crate is shown from where it is interpolated to be, in metres.
@@ -51,11 +55,15 @@ impl PushedAhead {
 
 fn push(
     time: Res<Time<Real>>,
-    own: Query<&MovementState, With<OwnPlayer>>,
-    mut crates: Query<(Entity, &Body, &Orientation, &mut ShownPose, Option<&mut PushedAhead>)>,
+    own: Query<(&MovementState, &ShownPose), With<OwnPlayer>>,
+    mut crates: Query<(Entity, &Body, &Orientation, &mut ShownPose, Option<&mut PushedAhead>), Without<OwnPlayer>>,
     mut commands: Commands,
 ) {
-    let player = own.single().ok();
+    // Where it is shown: that is what nothing may be seen to stand in.
+    let player = own.single().ok().map(|(movement, shown)| MovementState {
+        position: shown.position,
+        ..*movement
+    });
     for (entity, body, orientation, mut pose, ahead) in &mut crates {
         let BodyKind::Crate { half_extents } = body.kind else {
             continue;
@@ -69,7 +77,7 @@ fn push(
             rotation: orientation.0,
             half_extents,
         };
-        ahead.advance(interpolated, player, time.delta_secs());
+        ahead.advance(interpolated, player.as_ref(), time.delta_secs());
         if ahead.0 != Vec3::ZERO {
             pose.position += ahead.0;
         }

@@ -100,9 +100,15 @@ fn in_plain_words(error: &ureq::Error) -> String {
 
 /// Reads an answer of `url`, or the error in it.
 fn read(url: &str, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<String, SessionError> {
-    let unreachable = |error: ureq::Error| SessionError::Unreachable {
-        url: url.to_owned(),
-        reason: in_plain_words(&error),
+    let unreachable = |error: ureq::Error| match error {
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => SessionError::Malformed {
+            url: url.to_owned(),
+            reason: "this is no address".to_owned(),
+        },
+        error => SessionError::Unreachable {
+            url: url.to_owned(),
+            reason: in_plain_words(&error),
+        },
     };
     let mut answer = answer.map_err(unreachable)?;
     let status = answer.status();
@@ -120,6 +126,11 @@ fn read(url: &str, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>
             url: url.to_owned(),
             code,
             message,
+        },
+        // Such as a proxy's answer while the server behind it starts again.
+        Err(_) if status.is_server_error() => SessionError::Unreachable {
+            url: url.to_owned(),
+            reason: format!("status {status}"),
         },
         Err(_) => SessionError::Malformed {
             url: url.to_owned(),
@@ -165,10 +176,11 @@ pub fn request_session(server_url: &str, name: &str) -> Result<Session, SessionE
         .checked(&world_url)
         .map_err(|error| malformed(&world_url, error.to_string()))?;
     if document_hash(&text) != response.world_hash {
-        return Err(malformed(
-            &world_url,
-            "the world is not the one that the session names".to_owned(),
-        ));
+        // The server was restarted with another world between the two requests.
+        return Err(SessionError::Unreachable {
+            url: world_url,
+            reason: "the world is not the one that the session names".to_owned(),
+        });
     }
     Ok(Session {
         token,

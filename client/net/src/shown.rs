@@ -16,6 +16,7 @@ use meridian_game::movement::{MovementState, step_exactly};
 use meridian_game::scenery::Surroundings;
 use meridian_game::{Body, Orientation, Pose, Scenery};
 
+use crate::connection::playing;
 use crate::input::LocalInput;
 use crate::plugin::OwnPlayer;
 use crate::prediction::obstacles;
@@ -36,7 +37,7 @@ pub enum ShownSystems {
 
 pub(crate) fn plugin(app: &mut App) {
     app.configure_sets(Update, (ShownSystems::Interpolate, ShownSystems::Predict).chain());
-    app.add_systems(Update, show_own.in_set(ShownSystems::Predict));
+    app.add_systems(Update, show_own.in_set(ShownSystems::Predict).run_if(playing));
 }
 
 /// Where an entity is to be drawn in this frame: metres, and the turn from standing and looking along -z.
@@ -81,7 +82,7 @@ impl CorrectionFade {
     }
 }
 
-fn show_own(
+pub(crate) fn show_own(
     local: Res<LocalInput>,
     fixed: Res<Time<Fixed>>,
     real: Res<Time<Real>>,
@@ -125,6 +126,7 @@ mod tests {
     use meridian_game::{Move, WorldDefinition};
 
     use super::*;
+    use crate::connection::{ConnectionState, Connector};
 
     #[test]
     fn a_correction_is_not_seen_at_once_and_fades() {
@@ -168,6 +170,9 @@ size = [180.0, 2.0, 180.0]
         app.insert_resource(Time::<Fixed>::from_hz(60.0));
         app.insert_resource(Scenery::new(&world));
         app.init_resource::<LocalInput>();
+        let mut connector = Connector::idle();
+        connector.state = ConnectionState::Playing;
+        app.insert_resource(connector);
         app.add_systems(
             FixedUpdate,
             |local: Res<LocalInput>,

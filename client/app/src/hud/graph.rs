@@ -1,5 +1,8 @@
 //! Small graphs of the last two seconds, drawn into pictures: a bar per frame, tick or probe.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use bevy::asset::RenderAssetUsages;
 use bevy::image::{Image, ImageSampler};
 use bevy::prelude::*;
@@ -23,9 +26,9 @@ pub(super) fn plugin(app: &mut App) {
     app.add_systems(
         Update,
         (
-            note_latency.run_if(resource_changed::<NetworkHealth>),
+            note_latency.run_if(on_timer(Duration::from_secs(1))),
             draw.run_if(in_state(Screen::World).and_then(|panels: Res<Panels>| panels.hud))
-                .run_if(on_timer(std::time::Duration::from_millis(50))),
+                .run_if(on_timer(Duration::from_millis(50))),
         )
             .chain(),
     );
@@ -72,7 +75,7 @@ impl GraphImage {
 
 /// The median action latency of each of the last seconds, in milliseconds.
 #[derive(Resource, Default)]
-struct ActionLatencies(std::collections::VecDeque<f32>);
+struct ActionLatencies(VecDeque<f32>);
 
 fn empty() -> Image {
     let size = Extent3d {
@@ -91,13 +94,9 @@ fn empty() -> Image {
     image
 }
 
-fn note_latency(health: Res<NetworkHealth>, mut latencies: ResMut<ActionLatencies>, mut second: Local<u32>) {
+/// One bar for each second; the time without a connection leaves none.
+fn note_latency(health: Res<NetworkHealth>, mut latencies: ResMut<ActionLatencies>) {
     let Some(action) = health.action else { return };
-    // The figures change with each tick; one bar is for one second.
-    let tick = health.tick.map_or(0, |tick| (tick.0 / 60) as u32);
-    if std::mem::replace(&mut *second, tick) == tick {
-        return;
-    }
     if latencies.0.len() >= SAMPLES {
         latencies.0.pop_front();
     }

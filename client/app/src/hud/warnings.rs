@@ -18,6 +18,8 @@ const ACTION_POOR: Duration = Duration::from_millis(150);
 const CORRECTION_POOR_M: f32 = 0.25;
 /// Jitter that makes everything late.
 const JITTER_POOR: Duration = Duration::from_millis(25);
+/// The server says something several times a second.
+const SILENCE_POOR: Duration = Duration::from_secs(1);
 /// Frames that take longer are seen one by one.
 const FRAME_POOR: Duration = Duration::from_millis(50);
 
@@ -59,7 +61,9 @@ fn poor(health: &NetworkHealth, frame: Duration) -> Vec<String> {
     let action = health.action.filter(|action| *action > ACTION_POOR);
     let jitter = health.jitter.filter(|jitter| *jitter > JITTER_POOR);
     let corrected = Some(health.correction_m).filter(|distance| *distance > CORRECTION_POOR_M);
+    let silent = health.silent_for.filter(|silent| *silent > SILENCE_POOR);
     [
+        silent.map(|silent| format!("nothing heard of the server for {} s", silent.as_secs())),
         loss.map(|lost| format!("{:.0} % of packets are lost", lost * 100.0)),
         jitter.map(|jitter| format!("the network's delay wavers by {} ms", ms(jitter))),
         action.map(|action| format!("actions take {} ms", ms(action))),
@@ -118,10 +122,12 @@ mod tests {
             lost: Some(0.08),
             action: Some(Duration::from_millis(400)),
             correction_m: 1.5,
+            silent_for: Some(Duration::from_millis(3_400)),
             ..NetworkHealth::default()
         };
         let told = poor(&bad, Duration::from_millis(200));
-        assert_eq!(told.len(), 5, "{told:?}");
-        assert_eq!(told[0], "8 % of packets are lost");
+        assert_eq!(told.len(), 6, "{told:?}");
+        assert_eq!(told[0], "nothing heard of the server for 3 s");
+        assert_eq!(told[1], "8 % of packets are lost");
     }
 }

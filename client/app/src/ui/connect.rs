@@ -1,12 +1,13 @@
 //! The first screen: which server, under which name.
 
-use bevy::input_focus::AutoFocus;
+use bevy::input_focus::{AutoFocus, FocusCause, InputFocus};
 use bevy::prelude::*;
 use bevy::text::EditableText;
 use meridian_client_net::Connector;
 
 use super::theme;
 use super::widgets::{self, ButtonLook, Clicked};
+use crate::network::{Joined, address};
 use crate::screen::{Overlay, Refusal, Screen};
 use crate::settings::Settings;
 use crate::window::Leave;
@@ -19,8 +20,13 @@ const NAME_CHARACTERS_MAX: usize = 24;
 pub(super) fn plugin(app: &mut App) {
     app.add_systems(OnEnter(Screen::Connect), spawn);
     app.add_systems(Update, (tell_refusal, join_by_enter).run_if(in_state(Screen::Connect)));
+    app.add_systems(Update, make_room.run_if(in_state(Screen::Connect)));
+    app.add_systems(OnEnter(Overlay::None), take_focus);
     app.add_observer(on_click);
 }
+
+#[derive(Component)]
+struct ConnectScreen;
 
 #[derive(Component)]
 struct ServerField;
@@ -39,8 +45,11 @@ enum Button {
     Quit,
 }
 
-fn spawn(settings: Res<Settings>, mut commands: Commands) {
+fn spawn(settings: Res<Settings>, joined: Res<Joined>, mut commands: Commands) {
+    let server = joined.server.as_ref().unwrap_or(&settings.server);
+    let name = joined.name.as_ref().unwrap_or(&settings.name);
     let mut screen = commands.spawn((
+        ConnectScreen,
         Name::new("connect screen"),
         DespawnOnExit(Screen::Connect),
         widgets::centre(),
@@ -51,16 +60,9 @@ fn spawn(settings: Res<Settings>, mut commands: Commands) {
             .with_children(|panel| {
                 panel.spawn(widgets::label("Meridian", 38.0, theme::ACCENT));
                 panel.spawn(widgets::label("Server", 14.0, theme::MUTED));
-                panel.spawn((
-                    ServerField,
-                    widgets::text_field(&settings.server, SERVER_CHARACTERS_MAX),
-                ));
+                panel.spawn((ServerField, widgets::text_field(server, SERVER_CHARACTERS_MAX)));
                 panel.spawn(widgets::label("Your name", 14.0, theme::MUTED));
-                panel.spawn((
-                    NameField,
-                    AutoFocus,
-                    widgets::text_field(&settings.name, NAME_CHARACTERS_MAX),
-                ));
+                panel.spawn((NameField, AutoFocus, widgets::text_field(name, NAME_CHARACTERS_MAX)));
                 panel.spawn((RefusalText, widgets::label("", 15.0, theme::BAD)));
                 let join = ButtonLook {
                     chosen: true,
@@ -99,7 +101,7 @@ pub(super) fn sentence(error: &str) -> String {
 fn join_by_enter(
     overlay: Res<State<Overlay>>,
     keys: Res<ButtonInput<KeyCode>>,
-    focus: Res<bevy::input_focus::InputFocus>,
+    focus: Res<InputFocus>,
     fields: Query<(), With<EditableText>>,
     mut commands: Commands,
 ) {
@@ -128,56 +130,50 @@ fn on_click(
 fn join(
     server: Query<&EditableText, With<ServerField>>,
     name: Query<&EditableText, With<NameField>>,
-    mut settings: ResMut<Settings>,
+    mut joined: ResMut<Joined>,
     mut refusal: ResMut<Refusal>,
     mut connector: ResMut<Connector>,
 ) {
     let (Ok(server), Ok(name)) = (server.single(), name.single()) else {
         return;
     };
-    let (server, name) = (
-        address(&server.value().to_string()),
-        name.value().to_string().trim().to_owned(),
-    );
-    match (server, name.is_empty()) {
+    let server = server.value().to_string();
+    let name = name.value().to_string().trim().to_owned();
+    *joined = Joined::new(Some(server.clone()), Some(name.clone()));
+    match (address(&server), name.is_empty()) {
         (Err(told), _) => refusal.0 = Some(told),
         (Ok(_), true) => refusal.0 = Some("please choose a name; others see it".to_owned()),
         (Ok(server), false) => {
             refusal.0 = None;
             connector.join(&server, &name);
-            settings.server = server;
-            settings.name = name;
         }
     }
 }
 
-/// What was typed, as an address; people leave out the scheme.
-fn address(typed: &str) -> Result<String, String> {
-    let (scheme, host) = typed.trim().split_once("://").unwrap_or(("http", typed.trim()));
-    let host = host.trim_end_matches('/');
-    let known = ["http", "https"].contains(&scheme) && !host.is_empty() && !host.contains(char::is_whitespace);
-    if known {
-        Ok(format!("{scheme}://{host}"))
-    } else {
-        Err("the server's address is for example http://127.0.0.1:7600".to_owned())
+/// The keyboard comes back to the screen when nothing lies over it any more.
+fn take_focus(fields: Query<Entity, With<NameField>>, mut focus: ResMut<InputFocus>) {
+    if let Ok(field) = fields.single() {
+        focus.set(field, FocusCause::Navigated);
+    }
+}
+
+/// What lies over the screen has the place, and the keyboard, to itself.
+fn make_room(overlay: Res<State<Overlay>>, mut screens: Query<&mut Node, With<ConnectScreen>>) {
+    for mut screen in &mut screens {
+        let display = if *overlay.get() == Overlay::None {
+            Display::Flex
+        } else {
+            Display::None
+        };
+        if screen.display != display {
+            screen.display = display;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_may_leave_out_its_scheme() {
-        assert_eq!(
-            address(" play.example:7600/ "),
-            Ok("http://play.example:7600".to_owned())
-        );
-        assert_eq!(address("https://play.example"), Ok("https://play.example".to_owned()));
-        for nonsense in ["", "  ", "ftp://play.example", "http://", "two words"] {
-            assert!(address(nonsense).is_err(), "{nonsense:?}");
-        }
-    }
 
     #[test]
     fn errors_become_sentences() {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bevy::input_focus::AutoFocus;
 use bevy::prelude::*;
 use meridian_client_net::{ConnectionState, Connector};
 
@@ -40,7 +41,7 @@ fn spawn(connector: Res<Connector>, mut commands: Commands) {
                 panel.spawn((StateText, widgets::label("", 15.0, theme::MUTED)));
                 panel.spawn(widgets::row()).with_children(|row| {
                     row.spawn((Button::Retry, widgets::button("Try now", ButtonLook::default())));
-                    row.spawn((Button::Back, widgets::button("Back", ButtonLook::default())));
+                    row.spawn((Button::Back, AutoFocus, widgets::button("Back", ButtonLook::default())));
                 });
             });
     });

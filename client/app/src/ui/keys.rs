@@ -1,5 +1,7 @@
 //! The keys (F1): what each does, and binding them anew.
 
+use bevy::input_focus::InputFocus;
+use bevy::picking::hover::Hovered;
 use bevy::prelude::*;
 
 use super::theme;
@@ -17,7 +19,7 @@ pub(super) fn plugin(app: &mut App) {
     app.add_systems(
         Update,
         (
-            listen,
+            listen.in_set(KeysSystems),
             refresh.run_if(resource_changed::<Settings>.or_eager(resource_changed::<Listening>)),
         )
             .chain()
@@ -26,14 +28,23 @@ pub(super) fn plugin(app: &mut App) {
     app.add_observer(on_click);
 }
 
+/// In `Update`: the key that is pressed becomes a binding.
+#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeysSystems;
+
+/// Whether no action waits for its new key.
+pub fn nobody_binds(listening: Res<Listening>) -> bool {
+    listening.0.is_none()
+}
+
 /// The action that waits for its new key, and whether it has waited for a frame: the click that began it is no answer.
 #[derive(Resource, Default)]
-struct Listening(Option<(Action, bool)>);
+pub struct Listening(Option<(Action, bool)>);
 
 #[derive(Component)]
 struct KeysScreen;
 
-#[derive(Component, Clone, Copy)]
+#[derive(Component, Clone, Copy, PartialEq)]
 enum Button {
     Bind(Action),
     Usual,
@@ -41,20 +52,27 @@ enum Button {
 }
 
 fn spawn(settings: Res<Settings>, listening: Res<Listening>, mut commands: Commands) {
-    spawn_screen(&settings, &listening, &mut commands);
+    spawn_screen(&settings, &listening, Button::Close, &mut commands);
 }
 
+/// Anew, with the keyboard where it was.
 fn refresh(
     settings: Res<Settings>,
     listening: Res<Listening>,
+    focus: Res<InputFocus>,
+    buttons: Query<&Button>,
     shown: Query<Entity, With<KeysScreen>>,
     mut commands: Commands,
 ) {
+    let focused = focus.get().and_then(|focused| buttons.get(focused).ok().copied());
     shown.iter().for_each(|screen| commands.entity(screen).despawn());
-    spawn_screen(&settings, &listening, &mut commands);
+    spawn_screen(&settings, &listening, focused.unwrap_or(Button::Close), &mut commands);
 }
 
-fn spawn_screen(settings: &Settings, listening: &Listening, commands: &mut Commands) {
+fn spawn_screen(settings: &Settings, listening: &Listening, focused: Button, commands: &mut Commands) {
+    let add = |parent: &mut ChildSpawnerCommands, button: Button, text: &str, look: ButtonLook| {
+        widgets::focus_if(button == focused, parent.spawn((button, widgets::button(text, look))));
+    };
     let mut screen = commands.spawn((
         KeysScreen,
         Name::new("keys"),
@@ -87,7 +105,7 @@ fn spawn_screen(settings: &Settings, listening: &Listening, commands: &mut Comma
                                 font_size: 13.0,
                                 width: Some(112.0),
                             };
-                            row.spawn((Button::Bind(action), widgets::button(text, look)));
+                            add(row, Button::Bind(action), &text, look);
                         });
                     }
                 });
@@ -97,8 +115,8 @@ fn spawn_screen(settings: &Settings, listening: &Listening, commands: &mut Comma
                 theme::MUTED,
             ));
             panel.spawn(widgets::row()).with_children(|row| {
-                row.spawn((Button::Usual, widgets::button("The usual keys", ButtonLook::default())));
-                row.spawn((Button::Close, widgets::button("Done", ButtonLook::default())));
+                add(row, Button::Usual, "The usual keys", ButtonLook::default());
+                add(row, Button::Close, "Done", ButtonLook::default());
             });
         });
     });
@@ -112,10 +130,11 @@ fn key_line() -> Node {
     }
 }
 
-/// The next key or button is the new binding.
+/// The next key or button is the new binding; Escape leaves the old one, and a click on a button is for that.
 fn listen(
     keys: Res<ButtonInput<KeyCode>>,
-    buttons: Res<ButtonInput<MouseButton>>,
+    mouse: Res<ButtonInput<MouseButton>>,
+    buttons: Query<&Hovered, With<ButtonLook>>,
     mut listening: ResMut<Listening>,
     mut settings: ResMut<Settings>,
 ) {
@@ -126,13 +145,14 @@ fn listen(
         listening.bypass_change_detection().0 = Some((action, true));
         return;
     }
+    if keys.just_pressed(KeyCode::Escape) {
+        listening.0 = None;
+        return;
+    }
+    let over_button = buttons.iter().any(Hovered::get);
     let key = keys.get_just_pressed().find_map(|key| Binding::of_key(*key));
-    let button = || {
-        buttons
-            .get_just_pressed()
-            .find_map(|button| Binding::of_button(*button))
-    };
-    if let Some(binding) = key.or_else(button) {
+    let button = || mouse.get_just_pressed().find_map(|button| Binding::of_button(*button));
+    if let Some(binding) = key.or_else(|| button().filter(|_| !over_button)) {
         settings.keys.bind(action, binding);
         listening.0 = None;
     }

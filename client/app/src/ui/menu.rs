@@ -36,7 +36,8 @@ fn spawn(mut commands: Commands) {
                     (Button::LeaveWorld, "Leave the world"),
                     (Button::Quit, "Quit"),
                 ] {
-                    panel.spawn((button, widgets::button(text, ButtonLook::default())));
+                    let entry = panel.spawn((button, widgets::button(text, ButtonLook::default())));
+                    widgets::focus_if(matches!(button, Button::Resume), entry);
                 }
             });
     });

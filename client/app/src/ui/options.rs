@@ -1,5 +1,6 @@
 //! The settings screen. Each change is in force, and kept, at once.
 
+use bevy::input_focus::InputFocus;
 use bevy::prelude::*;
 
 use super::theme;
@@ -20,7 +21,7 @@ pub(super) fn plugin(app: &mut App) {
 #[derive(Component)]
 struct OptionsScreen;
 
-#[derive(Component, Clone, Copy)]
+#[derive(Component, Clone, Copy, PartialEq)]
 enum Button {
     Quality(Quality),
     Switch(Switch),
@@ -81,7 +82,7 @@ impl Dial {
         match self {
             Self::FieldOfView => (40.0, 90.0, 5.0),
             Self::Sensitivity => (0.2, 3.0, 0.2),
-            Self::UiScale => (0.6, 2.0, 0.1),
+            Self::UiScale => (0.6, 1.5, 0.1),
         }
     }
 
@@ -100,19 +101,30 @@ impl Dial {
 }
 
 fn spawn(settings: Res<Settings>, mut commands: Commands) {
-    spawn_screen(&mut settings.clone(), &mut commands);
+    spawn_screen(&mut settings.clone(), Button::Close, &mut commands);
 }
 
-fn refresh(settings: Res<Settings>, shown: Query<Entity, With<OptionsScreen>>, mut commands: Commands) {
+/// Anew, with the keyboard where it was.
+fn refresh(
+    settings: Res<Settings>,
+    focus: Res<InputFocus>,
+    buttons: Query<&Button>,
+    shown: Query<Entity, With<OptionsScreen>>,
+    mut commands: Commands,
+) {
+    let focused = focus.get().and_then(|focused| buttons.get(focused).ok().copied());
     shown.iter().for_each(|screen| commands.entity(screen).despawn());
-    spawn_screen(&mut settings.clone(), &mut commands);
+    spawn_screen(&mut settings.clone(), focused.unwrap_or(Button::Close), &mut commands);
 }
 
-fn spawn_screen(settings: &mut Settings, commands: &mut Commands) {
+fn spawn_screen(settings: &mut Settings, focused: Button, commands: &mut Commands) {
     let small = |chosen: bool, width: f32| ButtonLook {
         chosen,
         font_size: 15.0,
         width: Some(width),
+    };
+    let add = |parent: &mut ChildSpawnerCommands, button: Button, text: &str, look: ButtonLook| {
+        widgets::focus_if(button == focused, parent.spawn((button, widgets::button(text, look))));
     };
     let mut screen = commands.spawn((
         OptionsScreen,
@@ -130,7 +142,7 @@ fn spawn_screen(settings: &mut Settings, commands: &mut Commands) {
                     row.spawn(widgets::row()).with_children(|row| {
                         for quality in Quality::ALL {
                             let look = small(settings.quality == quality, 84.0);
-                            row.spawn((Button::Quality(quality), widgets::button(quality.name(), look)));
+                            add(row, Button::Quality(quality), quality.name(), look);
                         }
                     });
                 });
@@ -139,9 +151,9 @@ fn spawn_screen(settings: &mut Settings, commands: &mut Commands) {
                     panel.spawn(line()).with_children(|row| {
                         row.spawn(widgets::label(name, 15.0, theme::MUTED));
                         row.spawn(widgets::row()).with_children(|row| {
-                            row.spawn((Button::Step(dial, -1.0), widgets::button("-", small(false, 40.0))));
+                            add(row, Button::Step(dial, -1.0), "-", small(false, 40.0));
                             row.spawn(widgets::label(value, 15.0, theme::TEXT));
-                            row.spawn((Button::Step(dial, 1.0), widgets::button("+", small(false, 40.0))));
+                            add(row, Button::Step(dial, 1.0), "+", small(false, 40.0));
                         });
                     });
                 }
@@ -150,10 +162,10 @@ fn spawn_screen(settings: &mut Settings, commands: &mut Commands) {
                     panel.spawn(line()).with_children(|row| {
                         row.spawn(widgets::label(name, 15.0, theme::MUTED));
                         let text = if on { "on" } else { "off" };
-                        row.spawn((Button::Switch(switch), widgets::button(text, small(on, 84.0))));
+                        add(row, Button::Switch(switch), text, small(on, 84.0));
                     });
                 }
-                panel.spawn((Button::Close, widgets::button("Done", ButtonLook::default())));
+                add(panel, Button::Close, "Done", ButtonLook::default());
             });
     });
 }

@@ -1,7 +1,7 @@
 //! Panels, labels, buttons and text fields in the theme's clothes. What they do is Bevy's widgets' business.
 
 use bevy::input_focus::tab_navigation::TabIndex;
-use bevy::input_focus::{InputFocus, InputFocusVisible};
+use bevy::input_focus::{AutoFocus, InputFocus, InputFocusVisible};
 use bevy::picking::hover::Hovered;
 use bevy::prelude::*;
 use bevy::text::{EditableText, TextCursorStyle};
@@ -143,6 +143,13 @@ pub fn text_field(text: &str, characters_max: usize) -> impl Bundle {
         BackgroundColor(theme::FIELD),
         BorderColor::all(theme::EDGE),
     )
+}
+
+/// Gives a new widget the keyboard, if it is to have it.
+pub fn focus_if(wanted: bool, mut widget: EntityCommands) {
+    if wanted {
+        widget.insert(AutoFocus);
+    }
 }
 
 fn dress_buttons(

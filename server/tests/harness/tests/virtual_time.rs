@@ -47,6 +47,13 @@ fn own_position(world: &mut TestWorld, client: usize) -> Vec3 {
 }
 
 /// Where `seen_by` has the entity of a player.
+/// Where a client's own player is shown.
+fn shown_position(world: &mut TestWorld, client: usize) -> Vec3 {
+    let world = world.clients[client].world_mut();
+    let mut own = world.query_filtered::<&ShownPose, With<OwnPlayer>>();
+    own.single(world).unwrap().position
+}
+
 fn position_of(world: &mut TestWorld, seen_by: usize, player: u64) -> Option<Vec3> {
     let world = world.clients[seen_by].world_mut();
     let mut players = world.query::<(&Identity, &Pose)>();
@@ -404,7 +411,7 @@ fn a_pushed_crate_is_shown_in_front_of_its_pusher_and_ends_where_the_zone_has_it
     let (mut shown_overlap, mut told_overlap) = (0.0f32, 0.0f32);
     for _ in 0..90 {
         world.run_ticks(1);
-        let player = own_position(&mut world, 0).x;
+        let player = shown_position(&mut world, 0).x;
         let (shown, told) = crates(&mut world);
         // From the front of the capsule to the face of the crate.
         shown_overlap = shown_overlap.max((player + 0.4) - (shown.x - 0.5));
