@@ -51,7 +51,7 @@ fn own_position(world: &mut TestWorld, client: usize) -> Vec3 {
 fn shown_position(world: &mut TestWorld, client: usize) -> Vec3 {
     let world = world.clients[client].world_mut();
     let mut own = world.query_filtered::<&ShownPose, With<OwnPlayer>>();
-    own.single(world).unwrap().position
+    own.single(world).expect("an own player").position
 }
 
 fn position_of(world: &mut TestWorld, seen_by: usize, player: u64) -> Option<Vec3> {
