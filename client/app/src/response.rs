@@ -55,7 +55,8 @@ fn measure(
 impl Watch {
     fn note(&mut self, walks: bool, position: Vec3, response: &mut KeyResponse) {
         let before = self.position.replace(position);
-        let began = walks && !std::mem::replace(&mut self.walked, walks);
+        let walked = std::mem::replace(&mut self.walked, walks);
+        let began = walks && !walked;
         match (&mut self.begun, before) {
             (Some(begun), _) => begun.frames += 1,
             // Who was on the way already cannot be seen to begin.
@@ -104,6 +105,14 @@ mod tests {
     fn a_walk_that_is_shown_later_takes_the_frames_between() {
         let response = frames(&[(false, 0.0), (false, 0.0), (true, 0.0), (true, 0.0), (true, 0.05)]);
         assert_eq!((response.measured, response.frames_max), (1, 2));
+    }
+
+    #[test]
+    fn every_walk_is_measured() {
+        let one = [(false, 0.0), (false, 0.0), (true, 0.02), (true, 0.1)];
+        let again = [(false, 0.1), (false, 0.1), (true, 0.1), (true, 0.2)];
+        let response = frames(&[one, again].concat());
+        assert_eq!((response.measured, response.frames_max), (2, 1));
     }
 
     #[test]
