@@ -27,6 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) fn plugin(app: &mut App) {
     app.add_message::<Leave>();
     app.init_resource::<Leaving>();
+    app.init_resource::<Unseen>();
     // In the background too: a player whose window has no focus still walks into things.
     app.insert_resource(WinitSettings::continuous());
     app.add_systems(Startup, stop_by_signal);
@@ -36,7 +37,7 @@ pub(super) fn plugin(app: &mut App) {
             set_icon,
             set_title.run_if(state_changed::<Screen>.or_eager(resource_exists_and_changed::<WorldDefinition>)),
             set_present_mode.run_if(resource_changed::<Settings>),
-            rest_unseen.run_if(on_timer(LOOK_EVERY)),
+            (note_occlusion, look_minimised.run_if(on_timer(LOOK_EVERY)), rest_unseen).chain(),
         ),
     );
     app.add_systems(Update, note_requests);
@@ -179,39 +180,52 @@ fn icon() -> Option<winit::window::Icon> {
     winit::window::Icon::from_rgba(image.data?, width, height).ok()
 }
 
-/// A window that is hidden or minimised draws nothing; the network goes on. Wayland does not tell windows that they are.
-fn rest_unseen(
-    windows: Query<Entity, With<PrimaryWindow>>,
-    mut occlusions: MessageReader<WindowOccluded>,
-    mut occluded: Local<bool>,
-    mut resting: Local<bool>,
-    mut cameras: Query<&mut Camera, With<OrbitCamera>>,
-    mut winit: ResMut<WinitSettings>,
-) {
+/// Why nobody can see the window. Wayland tells windows neither.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Unseen {
+    occluded: bool,
+    minimised: bool,
+}
+
+fn note_occlusion(mut occlusions: MessageReader<WindowOccluded>, mut unseen: ResMut<Unseen>) {
     if let Some(last) = occlusions.read().last() {
-        *occluded = last.occluded;
+        let occluded = last.occluded;
+        unseen.set_if_neq(Unseen { occluded, ..*unseen });
     }
-    // Not every system tells that a minimised window is occluded.
+}
+
+/// Not every system tells that a minimised window is occluded.
+fn look_minimised(windows: Query<Entity, With<PrimaryWindow>>, mut unseen: ResMut<Unseen>) {
     let minimised = windows.single().is_ok_and(|window| {
         WINIT_WINDOWS.with_borrow(|winit_windows| {
             let window = winit_windows.get_window(window);
             window.is_some_and(|window| window.is_minimized() == Some(true))
         })
     });
-    let unseen = *occluded || minimised;
-    if std::mem::replace(&mut *resting, unseen) == unseen {
+    unseen.set_if_neq(Unseen { minimised, ..*unseen });
+}
+
+/// A window that nobody can see draws nothing; the network goes on.
+fn rest_unseen(
+    unseen: Res<Unseen>,
+    mut resting: Local<bool>,
+    mut cameras: Query<&mut Camera, With<OrbitCamera>>,
+    mut winit: ResMut<WinitSettings>,
+) {
+    let rests = unseen.occluded || unseen.minimised;
+    if std::mem::replace(&mut *resting, rests) == rests {
         return;
     }
     for mut camera in &mut cameras {
-        camera.is_active = !unseen;
+        camera.is_active = !rests;
     }
-    let mode = if unseen {
+    let mode = if rests {
         UpdateMode::reactive_low_power(UNSEEN_FRAME)
     } else {
         UpdateMode::Continuous
     };
     (winit.focused_mode, winit.unfocused_mode) = (mode, mode);
-    tracing::debug!(unseen, "window");
+    tracing::debug!(unseen = ?*unseen, "window");
 }
 
 /// Closing the window and signals ask for the same as a button does.
