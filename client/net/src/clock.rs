@@ -2,8 +2,8 @@
 //!
 //! The zone says how early each input came before its use. The loop keeps the least of it a little above zero: a late
 //! input moves the clock at once, a quiet time brings it back. What happened once in a minute is forgotten after some
-//! seconds; what happened twice is provided for. So at most about one input in two thousand is late, on any link, and a clean one costs next to
-//! nothing. Pure: time and feedback are arguments.
+//! seconds; what happened twice is provided for. So, of a connection that is older than that, what happens twice a minute makes no input
+//! late, and a clean link costs next to nothing. Pure: time and feedback are arguments.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -117,8 +117,9 @@ impl Measuring {
         let (acknowledged, lost) = self.packets.iter().fold((0u32, 0u32), |(a, b), (c, d)| {
             (a.saturating_add(*c), b.saturating_add(*d))
         });
+        // Before the first acknowledgement the round trip is a guess, and so is what counts as lost.
         let known = acknowledged.saturating_add(lost);
-        (known > 0).then(|| f64::from(lost) / f64::from(known))
+        (acknowledged > 0).then(|| f64::from(lost) / f64::from(known))
     }
 
     /// Begins another second.
@@ -262,6 +263,9 @@ mod tests {
     fn what_was_lost_is_forgotten_after_ten_seconds() {
         let mut measuring = Measuring::default();
         assert_eq!(measuring.lost_share(), None);
+        (0..60).for_each(|_| measuring.count_packet(true));
+        assert_eq!(measuring.lost_share(), None, "nothing was acknowledged yet");
+        let mut measuring = Measuring::default();
         (0..60).for_each(|packet| measuring.count_packet(packet % 20 == 0));
         assert_eq!(measuring.lost_share(), Some(0.05));
         for _ in 0..LOSS_SECONDS {

@@ -45,7 +45,7 @@ pub enum SessionError {
         reason: String,
     },
     /// The server answered and refused.
-    #[error("{url} refused the session ({code}): {message}")]
+    #[error("refused by {url} ({code}): {message}")]
     Refused {
         /// What was asked.
         url: String,
