@@ -20,6 +20,17 @@ use crate::{audit::AuditHub, config::Config, faults::Faults, ready_file::BoundAd
 #[cfg(all(feature = "zone", feature = "gateway"))]
 pub use local::LocalFabric;
 
+/// Connects an instance of a zone with gateways, neighbours and the bus; called once for each instance.
+#[cfg(all(feature = "zone", feature = "gateway"))]
+type ConnectFn = Box<dyn Fn() -> meridian_zone::ZoneLinks + Send + Sync>;
+
+/// A zone that this process runs.
+#[cfg(all(feature = "zone", feature = "gateway"))]
+struct ZoneWiring {
+    zone: meridian_ids::ZoneId,
+    connect: ConnectFn,
+}
+
 /// What a role is created from, and where it leaves what others need. Roles are created in the order of [`Role`].
 pub struct CreateContext<'a> {
     /// The whole configuration.

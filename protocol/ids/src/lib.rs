@@ -2,9 +2,11 @@
 //!
 //! Nothing here knows Bevy, a network or a database; every other crate may depend on this one.
 
+mod steering;
 mod tick;
 mod zone_map;
 
+pub use steering::ClockSteering;
 pub use tick::{TICK_RATE_HZ_DEFAULT, TICK_RATE_HZ_MAX, TICK_RATE_HZ_MIN, Tick, TickClock, TickRate, TickRateError};
 
 pub use zone_map::{Rectangle, ZONES_MAX, ZoneMap, ZoneMapError};
@@ -35,15 +37,55 @@ pub struct PlayerId(pub u64);
 #[serde(transparent)]
 pub struct ZoneId(pub u16);
 
-/// Counts the owners an entity has had; each handoff raises it by one.
+/// Counts the lives of a world's durable side: one that came back without its newest writes begins another. The high part of every epoch, so
+/// that what is said in a later life outranks all that was said before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u32);
+
+/// Counts the owners an entity has had; each handoff raises it by one. The high 32 bits are the [`Generation`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntityEpoch(pub u64);
 
-/// Counts the instances a zone has had; each process that claims the zone raises it by one.
+/// Counts the instances a zone has had; each process that claims the zone raises it by one. The high 32 bits are the [`Generation`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseEpoch(pub u64);
+
+impl EntityEpoch {
+    /// The generation in which it was given.
+    pub const fn generation(self) -> Generation {
+        Generation((self.0 >> 32) as u32)
+    }
+
+    /// The same count in another generation.
+    pub const fn in_generation(self, generation: Generation) -> Self {
+        Self((generation.0 as u64) << 32 | self.0 & 0xffff_ffff)
+    }
+
+    /// The epoch at the next owner.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl LeaseEpoch {
+    /// The generation in which it was given.
+    pub const fn generation(self) -> Generation {
+        Generation((self.0 >> 32) as u32)
+    }
+
+    /// The count within all generations: it goes on from one to the next.
+    pub const fn count(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// A generation's lease of this count.
+    pub const fn new(generation: Generation, count: u32) -> Self {
+        Self((generation.0 as u64) << 32 | count as u64)
+    }
+}
 
 impl fmt::Display for WorldEntityId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,6 +102,12 @@ impl fmt::Display for PlayerId {
 impl fmt::Display for ZoneId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "z{}", self.0)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "g{}", self.0)
     }
 }
 
@@ -103,6 +151,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_later_generation_outranks_every_count_of_an_earlier_one() {
+        let (first, second) = (Generation(1), Generation(2));
+        let epoch = EntityEpoch(7).in_generation(first);
+        assert!(epoch.next() > epoch);
+        assert!(EntityEpoch(1).in_generation(second) > epoch.next());
+        assert_eq!(epoch.in_generation(second).generation(), second);
+        assert_eq!(epoch.in_generation(second), EntityEpoch(2 << 32 | 7));
+        assert_eq!(LeaseEpoch::new(second, 9).count(), 9);
+        assert!(LeaseEpoch::new(second, 1) > LeaseEpoch::new(first, u32::MAX));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::ClockSteering;
+
 /// Slowest tick rate a world may have, in Hz.
 pub const TICK_RATE_HZ_MIN: u32 = 20;
 /// Fastest tick rate a world may have, in Hz.
@@ -108,25 +110,47 @@ impl From<TickRate> for u32 {
 /// Says when each tick of the world is due on this process's monotonic clock.
 ///
 /// `origin` is the instant at which `first` is due; every other tick follows at the exact rate, computed from the
-/// count rather than accumulated, so rounding never drifts.
+/// count rather than accumulated, so rounding never drifts. Where processes share a world, the clock is steered to the time that
+/// they share ([`Self::steered`]): all its copies follow.
 #[derive(Clone, Copy, Debug)]
 pub struct TickClock {
     origin: Instant,
     first: Tick,
     rate: TickRate,
+    steering: Option<ClockSteering>,
 }
 
 impl TickClock {
     /// A clock on which `first` is due at `origin`.
     pub const fn new(origin: Instant, first: Tick, rate: TickRate) -> Self {
-        Self { origin, first, rate }
+        Self {
+            origin,
+            first,
+            rate,
+            steering: None,
+        }
     }
 
     /// A clock that is `unix_now` into the world whose epoch is the Unix epoch: a restart skips ahead, so a tick number
     /// never repeats. `unix_now` is the time since the Unix epoch at the instant `now`.
     pub fn from_unix_time(now: Instant, unix_now: Duration, rate: TickRate) -> Self {
-        let ticks = unix_now.as_nanos() * u128::from(rate.hz()) / 1_000_000_000;
-        Self::new(now, Tick(u64::try_from(ticks).unwrap_or(u64::MAX / 2)), rate)
+        let nanos = unix_now.as_nanos();
+        let first = nanos * u128::from(rate.hz()) / 1_000_000_000;
+        // To the nanosecond, not to the tick: the clocks of two processes differ by what their readings of the time do.
+        let into_first = nanos - first * 1_000_000_000 / u128::from(rate.hz());
+        let into_first = Duration::from_nanos(u64::try_from(into_first).unwrap_or(0));
+        let origin = now.checked_sub(into_first).unwrap_or(now);
+        Self::new(origin, Tick(u64::try_from(first).unwrap_or(u64::MAX / 2)), rate)
+    }
+
+    /// The same clock, to be corrected while it runs.
+    pub fn steered(self) -> (Self, ClockSteering) {
+        let steering = ClockSteering::new(self.origin);
+        let steered = Self {
+            steering: Some(steering),
+            ..self
+        };
+        (steered, steering)
     }
 
     /// The world's rate.
@@ -138,15 +162,45 @@ impl TickClock {
     pub fn due(&self, tick: Tick) -> Instant {
         let ticks = u128::from(tick.0.saturating_sub(self.first.0));
         let nanos = ticks * 1_000_000_000 / u128::from(self.rate.hz());
-        self.origin + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let world = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        match self.steering {
+            None => self.origin + world,
+            Some(steering) => self.origin + steering.slew().elapsed_at(world),
+        }
     }
 
     /// The last tick that is due at `now`.
     pub fn tick_at(&self, now: Instant) -> Tick {
-        let nanos = now.saturating_duration_since(self.origin).as_nanos() + 1;
+        let nanos = self.world_time(now).as_nanos() + 1;
         let ticks = nanos * u128::from(self.rate.hz()) / 1_000_000_000;
         let tick = self.first + u64::try_from(ticks).unwrap_or(0);
-        if self.due(tick) > now { tick - 1 } else { tick }
+        if self.due(tick) > now {
+            tick - 1
+        } else if self.steering.is_some() && self.due(tick.next()) <= now {
+            tick.next()
+        } else {
+            tick
+        }
+    }
+
+    /// The time of the world at `now`, since the clock's first tick.
+    fn world_time(&self, now: Instant) -> Duration {
+        let elapsed = now.saturating_duration_since(self.origin);
+        match self.steering {
+            None => elapsed,
+            Some(steering) => steering.slew().world_at(elapsed),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn world_time_for_test(&self, now: Instant) -> Duration {
+        self.world_time(now)
+    }
+
+    /// The time since the Unix epoch at `now` by this clock, if it is one [`Self::from_unix_time`].
+    pub fn unix_time(&self, now: Instant) -> Duration {
+        let nanos = u128::from(self.first.0) * 1_000_000_000 / u128::from(self.rate.hz());
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)) + self.world_time(now)
     }
 }
 
@@ -165,6 +219,23 @@ mod tests {
                 assert_eq!(clock.tick_at(clock.due(tick.next()) - Duration::from_nanos(1)), tick);
             }
         }
+    }
+
+    #[test]
+    fn clocks_that_were_read_at_different_times_agree_on_every_tick() {
+        let now = Instant::now();
+        let rate = TickRate::default();
+        let one = TickClock::from_unix_time(now, Duration::from_nanos(1_700_000_000_123_456_789), rate);
+        let later = Duration::from_nanos(77_777_777);
+        let other = TickClock::from_unix_time(
+            now + later,
+            Duration::from_nanos(1_700_000_000_123_456_789) + later,
+            rate,
+        );
+        let tick = one.tick_at(now + Duration::from_secs(1));
+        let (due, other_due) = (one.due(tick), other.due(tick));
+        assert!(due.max(other_due) - due.min(other_due) <= Duration::from_nanos(20));
+        assert_eq!(one.unix_time(now).as_micros(), 1_700_000_000_123_456);
     }
 
     #[test]

@@ -11,20 +11,36 @@ use meridian_bus::InProcess;
 use meridian_fabric::{ZoneEnd, in_process, in_process_peers};
 use meridian_game::{WorldDefinition, demo::DemoPlugin};
 use meridian_gateway::ZoneLink;
-use meridian_ids::{LeaseEpoch, TickClock, ZoneId};
+use meridian_ids::{Generation, LeaseEpoch, TickClock, ZoneId};
 use meridian_link::Wake;
-use meridian_zone::{GHOST_REACH_M, Peer};
+use meridian_zone::{GHOST_REACH_M, Peer, ZoneLinks};
 
-use crate::{config::Config, role::Role, world::World};
+use crate::{config::Config, role::Role, roles::ZoneWiring, world::World};
 
 /// Starts of a process that must not share a lease epoch are at least so many ticks apart, and a zone may be restarted as often.
-const LEASES_PER_START: u64 = 64;
+const LEASES_PER_START: u32 = 64;
 
 /// One zone's ends, until the role takes them.
-pub(super) struct LocalZone {
-    pub(super) zone: ZoneId,
-    pub(super) gateway: Arc<dyn ZoneEnd>,
-    pub(super) peers: Vec<Peer>,
+struct LocalZone {
+    zone: ZoneId,
+    gateway: Arc<dyn ZoneEnd>,
+    peers: Vec<Peer>,
+}
+
+impl LocalZone {
+    /// The ends are the same for each instance; each has a connection to the bus of its own.
+    fn wiring(self, bus: InProcess) -> ZoneWiring {
+        let Self { zone, gateway, peers } = self;
+        let connect = move || ZoneLinks {
+            gateways: vec![Arc::clone(&gateway)],
+            peers: peers.clone(),
+            bus: bus.connect(zone),
+        };
+        ZoneWiring {
+            zone,
+            connect: Box::new(connect),
+        }
+    }
 }
 
 /// Everything between the zones and the gateway of this process, until the roles take it.
@@ -33,9 +49,8 @@ pub struct LocalFabric {
     pub(super) world: Arc<WorldDefinition>,
     /// What the gateway waits on.
     pub(super) wake: Arc<Wake>,
-    pub(super) zones: Vec<LocalZone>,
+    pub(super) zones: Vec<ZoneWiring>,
     pub(super) links: Vec<ZoneLink>,
-    pub(super) bus: InProcess,
     /// The lease epoch before that of each zone's first instance.
     pub(super) before: LeaseEpoch,
 }
@@ -64,21 +79,23 @@ impl LocalFabric {
         }
         connect_neighbours(&definition, &mut zones);
         let origin = Instant::now();
-        let before = LeaseEpoch(clock.tick_at(origin).0 / LEASES_PER_START * LEASES_PER_START);
+        // The low half of the tick: what does not fit is the generation's place, and there is one generation in a process.
+        let start = clock.tick_at(origin).0 as u32 / LEASES_PER_START * LEASES_PER_START;
+        let before = LeaseEpoch::new(Generation(0), start);
         let since_origin = move || -> Duration { origin.elapsed() };
+        let bus = meridian_bus::in_process(before, Arc::new(since_origin));
         Ok(Self {
             world: Arc::new(definition),
             wake,
-            zones,
+            zones: zones.into_iter().map(|zone| zone.wiring(bus.clone())).collect(),
             links,
-            bus: meridian_bus::in_process(before, Arc::new(since_origin)),
             before,
         })
     }
 }
 
 /// The zones of the world that are named; all if none is.
-fn chosen(world: &WorldDefinition, names: &[String]) -> anyhow::Result<Vec<ZoneId>> {
+pub(super) fn chosen(world: &WorldDefinition, names: &[String]) -> anyhow::Result<Vec<ZoneId>> {
     let known: BTreeMap<&str, ZoneId> = world
         .zone_map()
         .ids()
@@ -128,7 +145,7 @@ fn connect_neighbours(world: &WorldDefinition, zones: &mut [LocalZone]) {
 }
 
 /// The world as the game reads it, at the rate that the configuration asks for.
-fn definition(world: &World) -> anyhow::Result<WorldDefinition> {
+pub(super) fn definition(world: &World) -> anyhow::Result<WorldDefinition> {
     let definition = WorldDefinition::parse(&world.text, &world.path.display().to_string())?;
     Ok(WorldDefinition {
         tick_rate_hz: world.tick_rate,

@@ -8,16 +8,14 @@ use std::{
 };
 
 use anyhow::Context;
-use meridian_bus::InProcess;
-use meridian_fabric::ZoneEnd;
 use meridian_link::raise_thread_priority;
 use meridian_runtime::{Health, HealthHandle, Shutdown, TaskLedger, panic_text};
-use meridian_zone::{AuditSink, Load, Peer, RunEnd, Zone, ZoneConfig, ZoneLinks};
+use meridian_zone::{AuditSink, Load, Observed, RunEnd, Zone, ZoneConfig};
 
 use crate::{
     faults::ZoneFaults,
     metric_definitions::ZONE_RESTARTS,
-    roles::{CreateContext, CreatedRole, local::game},
+    roles::{ConnectFn, CreateContext, CreatedRole, local::game},
 };
 
 /// What health says of a zone that does not keep up.
@@ -39,9 +37,7 @@ pub(super) struct ZoneRole {
 struct ZoneStart {
     name: String,
     config: ZoneConfig,
-    gateway: Arc<dyn ZoneEnd>,
-    peers: Vec<Peer>,
-    bus: InProcess,
+    connect: ConnectFn,
     health: HealthHandle,
     faults: Arc<ZoneFaults>,
 }
@@ -63,11 +59,10 @@ impl ZoneRole {
                     world: Arc::clone(&local.world),
                     clock,
                     game: game(),
+                    instance: "local".to_owned(),
                     audit: Some(Arc::clone(&audit)),
                 },
-                gateway: zone.gateway,
-                peers: zone.peers,
-                bus: local.bus.clone(),
+                connect: zone.connect,
                 faults: faults.add_zone(zone.zone, &name),
                 name,
             }
@@ -132,26 +127,24 @@ impl ZoneStart {
 
     fn run_instance(&self, stopping: &Shutdown) -> RunEnd {
         let clock = self.config.clock;
-        let links = ZoneLinks {
-            gateways: vec![Arc::clone(&self.gateway)],
-            peers: self.peers.clone(),
-            bus: self.bus.connect(self.config.zone),
-        };
         let first = clock.tick_at(Instant::now()).next();
-        let zone = Zone::new(self.config.clone(), first, links);
+        let zone = Zone::new(self.config.clone(), first, (self.connect)());
         let mut load = Load::new(clock.rate());
         meridian_zone::run(
             zone,
             clock,
             &self.name,
             || stopping.is_cancelled(),
-            |took| {
-                match load.ticked(took) {
-                    Some(false) => self.health.ready(),
-                    Some(true) => self.health.degraded(OVERLOADED),
-                    None => {}
+            |_, observed| match observed {
+                Observed::Ticked { took, .. } => {
+                    match load.ticked(took) {
+                        Some(false) => self.health.ready(),
+                        Some(true) => self.health.degraded(OVERLOADED),
+                        None => {}
+                    }
+                    self.faults.happen();
                 }
-                self.faults.happen();
+                Observed::Paused => {}
             },
         )
     }

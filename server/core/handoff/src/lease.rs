@@ -4,6 +4,12 @@ use std::time::Duration;
 
 /// How long a lease lasts that is not renewed.
 pub const LEASE_TTL: Duration = Duration::from_secs(2);
+/// How long a store that was restarted waits for living instances before it lets new ones in: as long as one of them may simulate
+/// on what it was told before.
+pub const SETTLING: Duration = LEASE_TTL;
+/// How long an instance remembers what it handed over and what it took out of the world, to say it again to a store that has lost it: several times
+/// as long as what a store may lose, which is a second or two of a file that is synced every second.
+pub const REMEMBERED: Duration = Duration::from_secs(10);
 /// A zone stops this much before its lease may have ended: clocks drift, and a tick takes time.
 const MARGIN: Duration = Duration::from_millis(250);
 /// Renewals in a lease's life: two may be lost.

@@ -1,7 +1,7 @@
 //! Who may simulate an entity: one zone at a time, whatever dies.
 //!
-//! [`Handoff`] is one zone's side of it, a pure state machine: what happened goes in, what to do comes out, and ticks are
-//! arguments. The durable side is a handful of atomic scripts ([`script`]) that any carrier of `libs/bus` offers. A zone
+//! [`Ownership`] is one zone's side of it, a pure state machine: what happened goes in, what to do comes out, and times are
+//! arguments. [`Handoff`] is the part of it that decides who leaves. The durable side is a handful of atomic scripts ([`script`]) that any carrier of `libs/bus` offers. A zone
 //! simulates an entity through tick T, sends its state after T to the next owner and freezes its own copy; the next owner
 //! simulates from T + 1 on. An entity's durable record stands in exactly one place at any time: with its zone, or in the inbox
 //! of the zone it travels to.
@@ -10,9 +10,11 @@ mod allowance;
 mod arrival;
 mod lease;
 mod machine;
+mod ownership;
 pub mod script;
 
 pub use allowance::{Allowance, HANDOFFS_BURST_MAX, HANDOFFS_PER_SECOND};
 pub use arrival::Arrival;
-pub use lease::{LEASE_TTL, Lease};
+pub use lease::{LEASE_TTL, Lease, REMEMBERED, SETTLING};
 pub use machine::{Departure, Handoff, RETRY_AFTER_TICKS, Standing, Step, TransferNumber, Verdict};
+pub use ownership::{News, NotSpawned, Ownership, Wait};

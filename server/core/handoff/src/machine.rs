@@ -202,7 +202,7 @@ impl Handoff {
             if let Some(owned) = self.entities.get_mut(&member) {
                 owned.standing = Standing::Leaving(number);
                 owned.allowance = allowance;
-                entities.push((member, EntityEpoch(owned.epoch.0 + 1), allowance));
+                entities.push((member, owned.epoch.next(), allowance));
             }
         }
         let departure = Departure {
@@ -246,6 +246,29 @@ impl Handoff {
             // Neither an answer nor one that fits: nothing is guessed.
             None | Some(_) => vec![Step::Settle(number)],
         }
+    }
+
+    /// A store in a new generation has said which entities the zone owns, under which epochs. What was leaving has left.
+    pub fn reasserted(&mut self, owned: &[(WorldEntityId, EntityEpoch)]) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for departure in self.leaving.clone().into_values() {
+            steps.extend(self.departed(&departure));
+        }
+        let owned: HashMap<WorldEntityId, EntityEpoch> = owned.iter().copied().collect();
+        let mut lost: Vec<WorldEntityId> = Vec::new();
+        for (entity, known) in &mut self.entities {
+            match owned.get(entity) {
+                Some(epoch) => known.epoch = *epoch,
+                None => lost.push(*entity),
+            }
+        }
+        lost.sort_unstable();
+        for entity in lost {
+            self.entities.remove(&entity);
+            self.part(entity);
+            steps.push(Step::Disowned(entity));
+        }
+        steps
     }
 
     fn departed(&mut self, departure: &Departure) -> Vec<Step> {

@@ -2,10 +2,13 @@
 //!
 //! Every command names the zone instance that gives it; a command of an instance that is not the zone's newest is refused.
 //! Repeating a command that succeeded succeeds again and changes nothing.
+//!
+//! A store that was restarted may have lost its newest writes. It begins another [`Generation`]: each living instance first says once more what it
+//! owns and what it gave away ([`Command::Assert`]); until all had the time to ([`Refusal::Settling`]), no new instance gets a zone.
 
 use std::fmt;
 
-use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
+use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::Allowance;
@@ -37,6 +40,10 @@ pub struct Record {
     /// Inputs for later ticks that its owner had already, packed by the game.
     pub inputs: Vec<(Tick, u64)>,
 }
+
+/// Tells the answers of one asker apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
 
 /// Names a transfer among all that were ever begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,8 +88,28 @@ pub enum Command {
     ClaimZone {
         /// The zone.
         zone: ZoneId,
+        /// Who asks. While a lease lasts only an instance of the same name may take the zone over: it is the same machine, started again.
+        name: String,
         /// The lease to renew; none for a new instance, which then gets the next epoch.
         held: Option<LeaseEpoch>,
+    },
+    /// Say in a new generation what the instance owned, gave away and took out of the world in the one before: the highest epoch wins.
+    Assert {
+        /// Who asks, under the lease that it had.
+        by: Instance,
+        /// Its name.
+        name: String,
+        /// What it owns, under the epochs that it knows, also what is about to leave.
+        owned: Vec<Record>,
+        /// What it handed over of late.
+        departed: Vec<Transfer>,
+        /// What it took out of the world of late.
+        retired: Vec<(WorldEntityId, EntityEpoch)>,
+    },
+    /// Tell what the zone owns: after an assertion it may be more than its instance knew of.
+    Recall {
+        /// Who asks.
+        by: Instance,
     },
     /// Write down a new entity; comes before anybody sees it. Ids of one zone must be spawned in the order of their minting.
     Spawn {
@@ -137,8 +164,23 @@ pub enum Done {
         /// What was on its way to the zone; only told to a new instance.
         inbox: Vec<Transfer>,
     },
+    /// What was asserted is written down, as far as nobody has it under a higher epoch.
+    Asserted {
+        /// The instance's lease in this generation.
+        lease: LeaseEpoch,
+        /// What it owns of what it named, under the epochs of this generation.
+        owned: Vec<(WorldEntityId, EntityEpoch)>,
+    },
+    /// What the zone owns.
+    Recalled {
+        /// The records.
+        records: Vec<Record>,
+    },
     /// The entity is written down.
-    Spawned,
+    Spawned {
+        /// Its epoch.
+        epoch: EntityEpoch,
+    },
     /// The player has an entity already, and this is where.
     Exists {
         /// Its entity.
@@ -154,16 +196,28 @@ pub enum Done {
     Transferred,
     /// The transfer has not happened and will not: the sender still owns the entities.
     Kept,
-    /// The entities are the asker's.
-    Accepted,
+    /// Entities of the transfer are the asker's.
+    Accepted {
+        /// Which, under which epochs: others have gone elsewhere since.
+        owned: Vec<(WorldEntityId, EntityEpoch)>,
+    },
 }
 
 /// Why a command was not done. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {
-    /// Another instance has the zone's lease.
-    #[error("another instance of the zone has its lease")]
+    /// A newer instance has the zone.
+    #[error("a newer instance has the zone")]
     Fenced,
+    /// An instance of another name has the zone's lease.
+    #[error("another instance has the zone's lease")]
+    Taken,
+    /// The store has begun another generation, and the asker has asserted nothing in it.
+    #[error("the store was restarted and is in generation {0}")]
+    NewGeneration(Generation),
+    /// Living instances have not had the time to assert what is theirs.
+    #[error("the store was restarted, and waits for what lives")]
+    Settling,
     /// The asker does not own an entity under the epoch that it named.
     #[error("{0} is not the zone's, or not under this epoch")]
     NotOwner(WorldEntityId),

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use meridian_events::{Event, Positions};
-use meridian_handoff::script::{Command, Done, Transfer, TransferId};
+use meridian_handoff::script::{Command, Done, Ticket, Transfer, TransferId};
 use meridian_ids::{LeaseEpoch, ZoneId};
 
 use crate::streams::{ReaderId, Streams};
-use crate::{Bus, EntryId, EventReader, Heard, Model, PositionReader, Ticket};
+use crate::{Bus, EntryId, EventReader, Heard, Model, PositionReader};
 
 /// The durable side of a world that lives in one process. Records live as long as it: a zone that dies finds them again, a
 /// process that dies does not.
@@ -38,7 +38,6 @@ impl InProcess {
         Box::new(Connection {
             shared: self.clone(),
             zone,
-            next: 0,
             heard: VecDeque::new(),
             told: HashSet::new(),
         })
@@ -128,21 +127,17 @@ impl Drop for Follower {
 struct Connection {
     shared: InProcess,
     zone: ZoneId,
-    next: u64,
     heard: VecDeque<Heard>,
     told: HashSet<TransferId>,
 }
 
 impl Bus for Connection {
-    fn submit(&mut self, command: Command) -> Ticket {
-        let ticket = Ticket(self.next);
-        self.next += 1;
+    fn submit(&mut self, ticket: Ticket, command: Command) {
         let answer = self.shared.with(|model, now| model.execute(now, &command));
-        if let (Command::Accept { id, .. }, Ok(Done::Accepted)) = (&command, &answer) {
+        if let (Command::Accept { id, .. }, Ok(Done::Accepted { .. })) = (&command, &answer) {
             self.told.remove(id);
         }
         self.heard.push_back(Heard::Answer(ticket, Some(answer)));
-        ticket
     }
 
     fn publish(&mut self, event: Event) {

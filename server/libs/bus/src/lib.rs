@@ -10,18 +10,14 @@ mod model;
 mod streams;
 
 pub use in_process::{InProcess, NowFn, in_process};
-pub use model::{INBOX_MAX, Model};
+pub use model::{INBOX_MAX, Model, TOMBSTONE_KEPT};
 pub use streams::{EVENTS_MAX, POSITIONS_MAX};
 
 use std::sync::Arc;
 
 use meridian_events::{Event, Positions};
 
-use meridian_handoff::script::{Command, Done, Refusal, Transfer};
-
-/// Tells the answers of one asker apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+use meridian_handoff::script::{Command, Done, Refusal, Ticket, Transfer};
 
 /// What a zone hears from the bus.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +31,8 @@ pub enum Heard {
 /// One zone's connection to the durable side. Never blocks.
 pub trait Bus: Send {
     /// Hands in a command. Commands are done in the order in which they were handed in; the answer comes with
-    /// [`Self::try_receive`].
-    fn submit(&mut self, command: Command) -> Ticket;
+    /// [`Self::try_receive`], under the same ticket.
+    fn submit(&mut self, ticket: Ticket, command: Command);
     /// What has come for the zone.
     fn try_receive(&mut self) -> Option<Heard>;
     /// Tells every service what happened; those of one zone stay in their order.

@@ -3,12 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use meridian_handoff::LEASE_TTL;
 use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Transfer, TransferId};
-use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, WorldEntityId, ZoneId};
+use meridian_handoff::{LEASE_TTL, SETTLING};
+use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, PlayerId, WorldEntityId, ZoneId};
+
+mod assertion;
 
 /// Transfers that may wait in one zone's inbox.
 pub const INBOX_MAX: usize = 1_024;
+/// How long it is remembered that an entity left the world: longer than any instance remembers that it handed the entity over
+/// ([`meridian_handoff::REMEMBERED`]), or that could bring it back.
+pub const TOMBSTONE_KEPT: Duration = Duration::from_secs(60);
 
 /// Where an entity's record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +40,12 @@ impl Owner {
 struct Zone {
     /// The newest instance; never forgotten.
     fence: LeaseEpoch,
+    /// The lease of an earlier generation that the newest instance asserted, if that is how it got its own.
+    asserted: Option<LeaseEpoch>,
     /// Until when its lease lasts, if anybody has it.
     leased_until: Option<Duration>,
+    /// Who has it, or had it last.
+    holder: String,
     records: BTreeMap<WorldEntityId, Record>,
     inbox: Vec<Transfer>,
     /// The last entity that was spawned here by each minter of ids: one that is not younger is a repetition.
@@ -49,8 +58,13 @@ pub struct Model {
     zones: HashMap<ZoneId, Zone>,
     owners: HashMap<WorldEntityId, Owner>,
     players: HashMap<PlayerId, WorldEntityId>,
+    /// What left the world of late: when, and under which epoch.
+    retired: HashMap<WorldEntityId, (Duration, EntityEpoch)>,
     /// The lease epoch before that of each zone's first instance.
     before: LeaseEpoch,
+    generation: Generation,
+    /// Until when no new instance gets a zone.
+    settled_at: Duration,
 }
 
 impl Model {
@@ -58,8 +72,20 @@ impl Model {
     pub fn new(before: LeaseEpoch) -> Self {
         Self {
             before,
+            generation: before.generation(),
             ..Self::default()
         }
+    }
+
+    /// The store comes back from a restart, perhaps as it was some time ago, in a generation later than it ever was in.
+    pub fn restart(&mut self, now: Duration, generation: Generation) {
+        self.generation = generation;
+        self.settled_at = now + SETTLING;
+    }
+
+    /// The generation that it is in.
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Does a command, or nothing at all.
@@ -69,9 +95,20 @@ impl Model {
     /// A [`Refusal`] says why nothing was done.
     pub fn execute(&mut self, now: Duration, command: &Command) -> Result<Done, Refusal> {
         match command {
-            Command::ClaimZone { zone, held } => self.claim(now, *zone, *held),
+            Command::ClaimZone { zone, name, held } => self.claim(now, *zone, name, *held),
+            Command::Assert {
+                by,
+                name,
+                owned,
+                departed,
+                retired,
+            } => {
+                let lease = self.assert_lease(now, *by, name)?;
+                Ok(self.assert(now, by.zone, lease, (owned, departed, retired)))
+            }
+            Command::Recall { by } => self.recall(now, *by),
             Command::Spawn { by, record } => self.spawn(*by, record),
-            Command::Retire { by, entities } => self.retire(*by, entities),
+            Command::Retire { by, entities } => self.retire(now, *by, entities),
             Command::Checkpoint { by, records } => self.checkpoint(*by, records),
             Command::Transfer(transfer) => self.transfer(now, transfer),
             Command::Settle { id, entities } => self.settle(*id, entities),
@@ -93,10 +130,32 @@ impl Model {
         let in_inboxes = self.zones.iter().flat_map(|(id, zone)| {
             let records = zone.inbox.iter().flat_map(|transfer| &transfer.records);
             records
-                .filter(|record| record.entity == entity)
+                .filter(|record| record.entity == entity && self.is_expected(*id, record))
                 .map(|record| (*id, record.epoch))
         });
         in_zones.chain(in_inboxes).collect()
+    }
+
+    /// Every entity that there is, with its owner and epoch and whether it is on its way there, in the order of their ids.
+    pub fn owners(&self) -> Vec<(WorldEntityId, ZoneId, EntityEpoch, bool)> {
+        let owners = self.owners.iter();
+        let mut owners: Vec<_> = owners
+            .map(|(entity, owner)| (*entity, owner.zone, owner.epoch, owner.in_transit))
+            .collect();
+        owners.sort_unstable();
+        owners
+    }
+
+    /// A zone's durable records, in the order of their ids.
+    pub fn records(&self, zone: ZoneId) -> impl Iterator<Item = &Record> {
+        self.zones.get(&zone).into_iter().flat_map(|zone| zone.records.values())
+    }
+
+    /// Whether what an inbox holds is still on its way there: in a new generation it may have gone elsewhere.
+    fn is_expected(&self, zone: ZoneId, record: &Record) -> bool {
+        self.owners
+            .get(&record.entity)
+            .is_some_and(|owner| owner.in_transit && (owner.zone, owner.epoch) == (zone, record.epoch))
     }
 
     fn zone(&mut self, zone: ZoneId) -> &mut Zone {
@@ -107,7 +166,17 @@ impl Model {
         })
     }
 
+    /// Whether the asker is of this generation.
+    fn current(&self, by: Instance) -> Result<(), Refusal> {
+        if by.lease.generation() == self.generation {
+            Ok(())
+        } else {
+            Err(Refusal::NewGeneration(self.generation))
+        }
+    }
+
     fn fenced(&mut self, by: Instance) -> Result<&mut Zone, Refusal> {
+        self.current(by)?;
         let zone = self.zone(by.zone);
         if zone.fence == by.lease {
             Ok(zone)
@@ -116,41 +185,77 @@ impl Model {
         }
     }
 
-    /// The asker owns the entity under the epoch that it names.
+    /// Whether the zone has the entity, under this epoch.
     fn owned(&self, by: Instance, entity: WorldEntityId, epoch: EntityEpoch) -> Result<(), Refusal> {
-        let owner = self.owners.get(&entity);
-        let owned = owner.is_some_and(|owner| owner.zone == by.zone && owner.epoch == epoch && !owner.in_transit);
-        owned.then_some(()).ok_or(Refusal::NotOwner(entity))
+        let owned = self
+            .owners
+            .get(&entity)
+            .is_some_and(|owner| (owner.zone, owner.epoch, owner.in_transit) == (by.zone, epoch, false));
+        if owned { Ok(()) } else { Err(Refusal::NotOwner(entity)) }
     }
 
-    fn claim(&mut self, now: Duration, zone: ZoneId, held: Option<LeaseEpoch>) -> Result<Done, Refusal> {
-        let zone = self.zone(zone);
-        match held {
-            Some(held) if held != zone.fence => return Err(Refusal::Fenced),
-            Some(_) => {}
-            None => zone.fence = LeaseEpoch(zone.fence.0 + 1),
+    fn claim(&mut self, now: Duration, zone: ZoneId, name: &str, held: Option<LeaseEpoch>) -> Result<Done, Refusal> {
+        if let Some(lease) = held {
+            let by = Instance { zone, lease };
+            self.fenced(by)?.leased_until = Some(now + LEASE_TTL);
+            let (records, inbox) = (Vec::new(), Vec::new());
+            return Ok(Done::Claimed { lease, records, inbox });
         }
-        zone.leased_until = Some(now + LEASE_TTL);
-        let (records, inbox) = match held {
-            Some(_) => (Vec::new(), Vec::new()),
-            None => (zone.records.values().cloned().collect(), zone.inbox.clone()),
-        };
-        Ok(Done::Claimed {
-            lease: zone.fence,
-            records,
-            inbox,
-        })
+        if now < self.settled_at {
+            return Err(Refusal::Settling);
+        }
+        let generation = self.generation;
+        let claimed = self.zone(zone);
+        if claimed.leased_until.is_some_and(|until| now < until) && claimed.holder != name {
+            return Err(Refusal::Taken);
+        }
+        claimed.fence = LeaseEpoch::new(generation, claimed.fence.count().wrapping_add(1));
+        claimed.asserted = None;
+        claimed.leased_until = Some(now + LEASE_TTL);
+        name.clone_into(&mut claimed.holder);
+        let (lease, inbox) = (claimed.fence, claimed.inbox.clone());
+        let records = self.raise(zone);
+        Ok(Done::Claimed { lease, records, inbox })
+    }
+
+    /// What the zone has is its in this generation, whatever was said in earlier ones.
+    fn raise(&mut self, zone: ZoneId) -> Vec<Record> {
+        let generation = self.generation;
+        let records = self.zones.get_mut(&zone).map(|zone| &mut zone.records);
+        let mut raised = Vec::new();
+        for record in records.into_iter().flat_map(BTreeMap::values_mut) {
+            record.epoch = record.epoch.in_generation(generation);
+            if let Some(owner) = self.owners.get_mut(&record.entity) {
+                owner.epoch = record.epoch;
+            }
+            raised.push(record.clone());
+        }
+        raised
+    }
+
+    fn recall(&mut self, now: Duration, by: Instance) -> Result<Done, Refusal> {
+        self.fenced(by)?;
+        if now < self.settled_at {
+            return Err(Refusal::Settling);
+        }
+        let records = self.raise(by.zone);
+        Ok(Done::Recalled { records })
     }
 
     fn spawn(&mut self, by: Instance, record: &Record) -> Result<Done, Refusal> {
         self.fenced(by)?;
+        let epoch = record.epoch.in_generation(self.generation);
         if let Some(known) = self.owners.get(&record.entity) {
             // The same spawn once more; ids are never minted twice.
-            let same = known.zone == by.zone && known.epoch == record.epoch;
-            return same.then_some(Done::Spawned).ok_or(Refusal::NotOwner(record.entity));
+            let same = self.owned(by, record.entity, epoch).is_ok();
+            let epoch = known.epoch;
+            return same
+                .then_some(Done::Spawned { epoch })
+                .ok_or(Refusal::NotOwner(record.entity));
         }
         let minter = record.entity.minter();
-        if self.fenced(by)?.last_spawned.get(&minter) >= Some(&record.entity) {
+        let was_retired = self.retired.contains_key(&record.entity);
+        if was_retired || self.fenced(by)?.last_spawned.get(&minter) >= Some(&record.entity) {
             return Err(Refusal::NotOwner(record.entity));
         }
         if let Some(player) = record.player {
@@ -164,15 +269,26 @@ impl Model {
             }
             self.players.insert(player, record.entity);
         }
-        let owner = Owner::new(by.zone, record.epoch, false);
+        let owner = Owner::new(by.zone, epoch, false);
         self.owners.insert(record.entity, owner);
         let zone = self.fenced(by)?;
         zone.last_spawned.insert(minter, record.entity);
-        zone.records.insert(record.entity, record.clone());
-        Ok(Done::Spawned)
+        zone.records.insert(
+            record.entity,
+            Record {
+                epoch,
+                ..record.clone()
+            },
+        );
+        Ok(Done::Spawned { epoch })
     }
 
-    fn retire(&mut self, by: Instance, entities: &[(WorldEntityId, EntityEpoch)]) -> Result<Done, Refusal> {
+    fn retire(
+        &mut self,
+        now: Duration,
+        by: Instance,
+        entities: &[(WorldEntityId, EntityEpoch)],
+    ) -> Result<Done, Refusal> {
         self.fenced(by)?;
         for (entity, epoch) in entities {
             // One that is nowhere is out of the world already.
@@ -180,14 +296,23 @@ impl Model {
                 self.owned(by, *entity, *epoch)?;
             }
         }
-        for (entity, _) in entities {
-            self.owners.remove(entity);
-            let record = self.fenced(by)?.records.remove(entity);
-            if let Some(player) = record.and_then(|record| record.player) {
-                self.players.remove(&player);
-            }
+        for (entity, epoch) in entities {
+            self.bury(now, *entity, *epoch);
         }
         Ok(Done::Retired)
+    }
+
+    /// Takes an entity out of the world, wherever it is, and remembers that.
+    fn bury(&mut self, now: Duration, entity: WorldEntityId, epoch: EntityEpoch) {
+        self.retired
+            .retain(|_, (since, _)| now.saturating_sub(*since) < TOMBSTONE_KEPT);
+        self.retired.insert(entity, (now, epoch));
+        if let Some(owner) = self.owners.remove(&entity)
+            && !owner.in_transit
+        {
+            self.zone(owner.zone).records.remove(&entity);
+        }
+        self.players.retain(|_, known| *known != entity);
     }
 
     fn checkpoint(&mut self, by: Instance, records: &[Record]) -> Result<Done, Refusal> {
@@ -205,6 +330,7 @@ impl Model {
 
     fn transfer(&mut self, now: Duration, transfer: &Transfer) -> Result<Done, Refusal> {
         let from = transfer.id.from;
+        self.current(from)?;
         if self.has_happened(&transfer.entities()) {
             return Ok(Done::Transferred);
         }
@@ -233,7 +359,7 @@ impl Model {
         Ok(Done::Transferred)
     }
 
-    /// Whether a transfer of these is in an inbox, or was: nothing else raises an epoch.
+    /// Whether a transfer of these is in an inbox, or was: nothing else raises an epoch within a generation.
     fn has_happened(&self, entities: &[(WorldEntityId, EntityEpoch)]) -> bool {
         let reached = |(entity, epoch): &(WorldEntityId, EntityEpoch)| {
             self.owners.get(entity).is_some_and(|owner| owner.epoch >= *epoch)
@@ -242,6 +368,7 @@ impl Model {
     }
 
     fn settle(&mut self, id: TransferId, entities: &[(WorldEntityId, EntityEpoch)]) -> Result<Done, Refusal> {
+        self.current(id.from)?;
         // One that is nowhere was taken out of the world by who received it: its sender could not.
         let is_gone = entities.iter().any(|(entity, _)| !self.owners.contains_key(entity));
         if is_gone || self.has_happened(entities) {
@@ -262,26 +389,35 @@ impl Model {
         id: TransferId,
         entities: &[(WorldEntityId, EntityEpoch)],
     ) -> Result<Done, Refusal> {
+        let generation = self.generation;
         let zone = self.fenced(by)?;
         let Some(found) = zone.inbox.iter().position(|transfer| transfer.id == id) else {
             // It was accepted before, or there never was one.
-            let is_accepted = !entities.is_empty()
-                && entities
-                    .iter()
-                    .all(|(entity, epoch)| self.owned(by, *entity, *epoch).is_ok());
-            return if is_accepted {
-                Ok(Done::Accepted)
-            } else {
+            let raised = entities
+                .iter()
+                .map(|(entity, epoch)| (*entity, epoch.in_generation(generation)));
+            let owned: Vec<_> = raised
+                .filter(|(entity, epoch)| self.owned(by, *entity, *epoch).is_ok())
+                .collect();
+            return if owned.is_empty() {
                 Err(Refusal::NoTransfer)
+            } else {
+                Ok(Done::Accepted { owned })
             };
         };
         let transfer = zone.inbox.remove(found);
+        let mut owned = Vec::with_capacity(transfer.records.len());
         for record in transfer.records {
-            let owner = Owner::new(by.zone, record.epoch, false);
-            self.owners.insert(record.entity, owner);
-            self.fenced(by)?.records.insert(record.entity, record);
+            if self.is_expected(by.zone, &record) {
+                let epoch = record.epoch.in_generation(generation);
+                self.owners.insert(record.entity, Owner::new(by.zone, epoch, false));
+                owned.push((record.entity, epoch));
+                self.fenced(by)?
+                    .records
+                    .insert(record.entity, Record { epoch, ..record });
+            }
         }
-        Ok(Done::Accepted)
+        Ok(Done::Accepted { owned })
     }
 }
 
@@ -294,9 +430,14 @@ mod tests {
 
     const ENTITY: WorldEntityId = WorldEntityId(7);
     const EAST: ZoneId = ZoneId(1);
+    const SPAWNED: Result<Done, Refusal> = Ok(Done::Spawned { epoch: EntityEpoch(1) });
 
     fn claim(model: &mut Model, zone: ZoneId) -> Instance {
-        let claim = Command::ClaimZone { zone, held: None };
+        let claim = Command::ClaimZone {
+            zone,
+            name: "one".to_owned(),
+            held: None,
+        };
         let claimed = model.execute(Duration::ZERO, &claim);
         let Ok(Done::Claimed { lease, .. }) = claimed else {
             unreachable!("a new instance is never refused, not even with {claimed:?}");
@@ -344,8 +485,8 @@ mod tests {
         };
         let mut execute = |command: Command| model.execute(Duration::ZERO, &command);
         let (first, wrapped) = (9 << 32 | 1, 1);
-        assert_eq!(execute(spawn(first)), Ok(Done::Spawned));
-        assert_eq!(execute(spawn(wrapped)), Ok(Done::Spawned), "a minter of its own");
+        assert_eq!(execute(spawn(first)), SPAWNED);
+        assert_eq!(execute(spawn(wrapped)), SPAWNED, "a minter of its own");
         let retire = Command::Retire {
             by: west,
             entities: vec![(WorldEntityId(first), EntityEpoch(1))],
@@ -363,7 +504,7 @@ mod tests {
             by: west,
             record: record(1),
         };
-        assert_eq!(execute(spawn), Ok(Done::Spawned));
+        assert_eq!(execute(spawn), SPAWNED);
         let unknown = transfer(west, 5);
         assert_eq!(execute(settle(&unknown)), Ok(Done::Kept));
         assert_eq!(execute(Command::Transfer(unknown)), Ok(Done::Kept), "closed");

@@ -105,7 +105,10 @@ impl World {
                 by: zone.instance,
                 record: new.clone(),
             };
-            assert_eq!(world.model.execute(Duration::ZERO, &spawn), Ok(Done::Spawned));
+            assert_eq!(
+                world.model.execute(Duration::ZERO, &spawn),
+                Ok(Done::Spawned { epoch: EntityEpoch(1) })
+            );
             zone.adopt(&new);
         }
         world
@@ -113,7 +116,11 @@ impl World {
 
     /// A new instance of a zone, with what its records and its inbox hold.
     fn claim(&mut self, zone: ZoneId) -> Zone {
-        let claim = Command::ClaimZone { zone, held: None };
+        let claim = Command::ClaimZone {
+            zone,
+            name: "one".to_owned(),
+            held: None,
+        };
         let claimed = self.model.execute(Duration::ZERO, &claim);
         let Ok(Done::Claimed { lease, records, .. }) = claimed else {
             unreachable!("a new instance is never refused, not even with {claimed:?}");
@@ -217,7 +224,10 @@ impl World {
             }
             Command::Accept { id, .. } => match answer {
                 Some(answer) => {
-                    assert_eq!(answer, Ok(Done::Accepted), "what was in the inbox is accepted");
+                    assert!(
+                        matches!(answer, Ok(Done::Accepted { .. })),
+                        "what was in the inbox is accepted"
+                    );
                     let records = zone.asked.remove(id).unwrap_or_default();
                     records.iter().for_each(|record| zone.adopt(record));
                 }

@@ -40,6 +40,13 @@ pub(crate) struct AuditLog {
     told: Option<u64>,
 }
 
+impl AuditLog {
+    /// The next line tells everything once more.
+    pub(crate) fn tell_all(&mut self) {
+        self.told = None;
+    }
+}
+
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<AuditLog>();
     app.add_observer(begin);

@@ -19,5 +19,5 @@ pub use audit::AuditSink;
 pub use ghosts::{GHOST_REACH_M, Peer};
 pub use input_ring::{INPUT_LOOKAHEAD_TICKS, InputRing};
 pub use load::Load;
-pub use run::{CATCH_UP_TICKS_MAX, RunEnd, run};
+pub use run::{CATCH_UP_TICKS_MAX, Observed, RunEnd, run};
 pub use zone::{GameFn, HYSTERESIS_M, PLAYERS_MAX, Stepped, Zone, ZoneConfig, ZoneLinks};

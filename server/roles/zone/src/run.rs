@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use meridian_ids::TickClock;
+use meridian_ids::{LeaseEpoch, TickClock};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::metric_definitions::{ZONE_TICK_OVERRUNS, ZONE_TICK_SECONDS, ZONE_TICKS, ZONE_TICKS_SKIPPED};
 use crate::{Stepped, Zone};
@@ -21,13 +22,27 @@ pub enum RunEnd {
     Fenced,
 }
 
-/// Steps `zone` when its ticks are due, until `stopped` says so. `after_tick` is told the duration of each.
+/// What became of a tick, for whoever watches a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// It was simulated, under this lease, in this time.
+    Ticked {
+        /// Which instance of the zone simulated it.
+        lease: LeaseEpoch,
+        /// How long that took.
+        took: Duration,
+    },
+    /// The zone is not this instance's, or may not be any more: everybody waits.
+    Paused,
+}
+
+/// Steps `zone` when its ticks are due, until `stopped` says so. `observe` is told of each.
 pub fn run(
     mut zone: Zone,
     clock: TickClock,
     label: &str,
     stopped: impl Fn() -> bool,
-    mut after_tick: impl FnMut(Duration),
+    mut observe: impl FnMut(&mut Zone, Observed),
 ) -> RunEnd {
     let label = label.to_owned();
     let tick_seconds = metrics::histogram!(ZONE_TICK_SECONDS, "zone" => label.clone());
@@ -53,10 +68,12 @@ pub fn run(
             zone.skip_to(resume);
             continue;
         }
+        zone.set_slept(slept());
         match zone.step(now, Instant::now) {
             Stepped::Simulated => ticks.increment(1),
             Stepped::Paused => {
                 skipped.increment(1);
+                observe(&mut zone, Observed::Paused);
                 continue;
             }
             Stepped::Fenced => return RunEnd::Fenced,
@@ -66,7 +83,22 @@ pub fn run(
         if ended > clock.due(next.next()) {
             overruns.increment(1);
         }
-        after_tick(ended - now);
+        let took = ended - now;
+        if let Some(lease) = zone.lease() {
+            observe(&mut zone, Observed::Ticked { lease, took });
+        }
     }
     RunEnd::Stopped
+}
+
+/// How long the machine has slept since it was started: a lease goes on meanwhile, and [`Instant`] does not.
+fn slept() -> Duration {
+    let since_boot = |clock| {
+        let time = clock_gettime(clock);
+        let (s, ns) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+        Duration::new(s.unwrap_or(0), ns.unwrap_or(0))
+    };
+    // In this order the difference is never too small.
+    let awake = since_boot(ClockId::Monotonic);
+    since_boot(ClockId::Boottime).saturating_sub(awake)
 }

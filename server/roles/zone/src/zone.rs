@@ -1,8 +1,8 @@
 //! One zone's simulation: an app without a window, stepped one tick at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bevy::app::App;
 use bevy::ecs::entity::Entity;
@@ -18,7 +18,7 @@ use meridian_game::{
     ActionRegistry, CurrentTick, EntityHooks, Ghost, GhostPushed, Identity, Pose, ProtocolPlugin, ProtocolSide,
     Scenery, WorldDefinition, WorldEvent, ZoneScope,
 };
-use meridian_handoff::Handoff;
+use meridian_handoff::Ownership;
 use meridian_handoff::script::Record;
 use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, TickClock, WorldEntityId, ZoneId, ZoneMap};
 
@@ -67,6 +67,8 @@ pub struct ZoneConfig {
     pub clock: TickClock,
     /// The game that is played in it.
     pub game: GameFn,
+    /// Names the instance: while the zone's lease lasts, only one of the same name may take over from it.
+    pub instance: String,
     /// Who is told what it simulates.
     pub audit: Option<Arc<dyn AuditSink>>,
 }
@@ -107,13 +109,10 @@ pub struct Zone {
     ports: Vec<Port>,
     peers: Vec<Peer>,
     facts: Facts,
-    handoff: Handoff,
     population: Population,
     ghosts: GhostTable,
     /// Players whose entity is being written down.
     joining: HashSet<PlayerId>,
-    /// Entities of transfers whose outcome is not known.
-    departing: HashMap<u64, Vec<Record>>,
     /// Entities that came before their time: the sender's clock is ahead.
     held: Vec<Record>,
     /// Actions of entities that are held.
@@ -130,6 +129,7 @@ pub struct Zone {
     metrics: ZoneMetrics,
     rest: Rest,
     started: Option<Instant>,
+    slept: Duration,
     next: Tick,
     is_fenced: bool,
 }
@@ -166,12 +166,10 @@ impl Zone {
             app,
             ports: links.gateways.into_iter().map(port).collect(),
             peers: links.peers,
-            facts: Facts::new(links.bus, config.zone),
-            handoff: Handoff::new(rate),
+            facts: Facts::new(links.bus, Ownership::new(config.zone, config.instance.clone(), rate)),
             population: Population::default(),
             ghosts: GhostTable::default(),
             joining: HashSet::new(),
-            departing: HashMap::new(),
             held: Vec::new(),
             early_actions: Vec::new(),
             touched: HashSet::new(),
@@ -183,6 +181,7 @@ impl Zone {
             metrics: ZoneMetrics::new(&config.world, config.zone),
             rest: Rest::new(rate),
             started: None,
+            slept: Duration::ZERO,
             next: first,
             is_fenced: false,
             map,
@@ -198,6 +197,21 @@ impl Zone {
     /// Which zone of the world it is.
     pub fn id(&self) -> ZoneId {
         self.config.zone
+    }
+
+    /// This instance's lease, once it has the zone.
+    pub fn lease(&self) -> Option<LeaseEpoch> {
+        self.facts.instance().map(|instance| instance.lease)
+    }
+
+    /// How long the machine has slept, since any time that stays the same: leases end meanwhile.
+    pub fn set_slept(&mut self, slept: Duration) {
+        self.slept = slept;
+    }
+
+    /// Entities and players of the zone.
+    pub fn population(&self) -> (usize, usize) {
+        (self.snapshots.entities(), self.population.players.len())
     }
 
     /// The app, for games' tests and tools.
@@ -217,8 +231,8 @@ impl Zone {
     /// Simulates the next tick, which begins at `began`, and sends its snapshot. `now` reads the clock when it is done.
     pub fn step(&mut self, began: Instant, now: impl FnOnce() -> Instant) -> Stepped {
         let tick = self.next;
-        let since_start = began.saturating_duration_since(*self.started.get_or_insert(began));
-        self.facts.begin_tick(since_start);
+        let since_start = began.saturating_duration_since(*self.started.get_or_insert(began)) + self.slept;
+        self.facts.ownership.begin_tick(since_start);
         self.hear();
         if self.is_fenced {
             return Stepped::Fenced;
@@ -310,7 +324,7 @@ impl Zone {
         let mut passed = Vec::new();
         for peer in &self.peers {
             let world = self.app.world_mut();
-            let received = self.ghosts.receive(world, peer, &self.handoff);
+            let received = self.ghosts.receive(world, peer, self.facts.handoff());
             if received.is_news {
                 self.rest.disturb();
             }
@@ -381,10 +395,10 @@ impl Zone {
     fn leave(&mut self, player: PlayerId, entity: Option<(WorldEntityId, EntityEpoch)>) {
         if let Some(id) = self.population.players.get(&player).map(|player| player.id) {
             self.retire(id);
-        } else if let Some((id, epoch)) = entity.filter(|(id, _)| self.handoff.epoch(*id).is_none()) {
+        } else if let Some((id, epoch)) = entity.filter(|(id, _)| self.facts.epoch(*id).is_none()) {
             // The gateway still has it. If it is nowhere, this zone's word that it left was lost; if it is another zone's, or on its way,
             // that one is told too.
-            self.facts.retire(vec![(id, epoch)]);
+            self.facts.ownership.retire_unknown(id, epoch);
             self.hear();
         }
     }

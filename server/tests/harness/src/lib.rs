@@ -192,6 +192,7 @@ impl TestWorld {
                 world: world.clone(),
                 clock,
                 game: options.game.clone(),
+                instance: "local".to_owned(),
                 audit: Some(audit.clone()),
             };
             let peers = Vec::new();

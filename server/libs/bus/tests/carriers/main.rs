@@ -4,12 +4,12 @@
 
 mod suite;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use meridian_bus::{Bus, EventReader, InProcess, PositionReader, in_process};
-use meridian_ids::{LeaseEpoch, ZoneId};
+use meridian_bus::{Bus, EventReader, InProcess, Model, PositionReader, in_process};
+use meridian_ids::{Generation, LeaseEpoch, ZoneId};
 
 /// An empty world on some carrier.
 pub trait Carrier {
@@ -19,13 +19,20 @@ pub trait Carrier {
     fn events(&self, group: &str) -> Box<dyn EventReader>;
     /// Follows a zone's positions.
     fn positions(&self, zone: ZoneId) -> Box<dyn PositionReader>;
-    /// Lets leases grow older.
+    /// Lets leases grow older, and what is settling settle.
     fn pass_time(&self, duration: Duration);
+    /// What is written down now is safe, whatever happens.
+    fn remember(&self);
+    /// The store is restarted, and has lost what was written since [`Self::remember`].
+    fn lose_what_came_after(&self);
+    /// Begins an empty world.
+    fn forget_everything(&self);
 }
 
 struct InOneProcess {
     world: InProcess,
     elapsed_ms: Arc<AtomicU64>,
+    remembered: Mutex<Model>,
 }
 
 impl Default for InOneProcess {
@@ -36,7 +43,14 @@ impl Default for InOneProcess {
         Self {
             world: in_process(LeaseEpoch(40), Arc::new(now)),
             elapsed_ms,
+            remembered: Mutex::default(),
         }
+    }
+}
+
+impl InOneProcess {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.elapsed_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -56,6 +70,22 @@ impl Carrier for InOneProcess {
     fn pass_time(&self, duration: Duration) {
         self.elapsed_ms
             .fetch_add(duration.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn remember(&self) {
+        *self.remembered.lock().unwrap() = self.world.model().lock().unwrap().clone();
+    }
+
+    fn lose_what_came_after(&self) {
+        let (model, now) = (self.world.model(), self.now());
+        let mut model = model.lock().unwrap();
+        let next = Generation(model.generation().0 + 1);
+        *model = self.remembered.lock().unwrap().clone();
+        model.restart(now, next);
+    }
+
+    fn forget_everything(&self) {
+        *self.world.model().lock().unwrap() = Model::default();
     }
 }
 
@@ -85,6 +115,10 @@ macro_rules! carrier {
             a_checkpoint_touches_what_the_zone_owns_and_nothing_younger,
             what_left_is_gone_and_stays_gone,
             a_group_moves_whole_or_not_at_all,
+            while_a_lease_lasts_only_an_instance_of_the_same_name_takes_a_zone_over,
+            what_a_restarted_store_has_lost_is_said_again_in_any_order,
+            a_handover_that_was_lost_before_it_was_accepted_happens_again,
+            nobody_new_is_let_in_before_the_living_have_spoken_and_who_comes_after_that_is_late,
             each_group_hears_each_event_once_in_order,
             what_a_reader_did_not_acknowledge_goes_to_another,
             who_does_not_keep_up_misses_the_oldest_positions,

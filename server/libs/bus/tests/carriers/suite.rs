@@ -5,59 +5,148 @@ use std::time::{Duration, Instant};
 
 use meridian_bus::{Bus, EventReader, Heard, INBOX_MAX, POSITIONS_MAX};
 use meridian_events::{Event, Happening, Positions};
-use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Transfer, TransferId};
-use meridian_handoff::{Allowance, LEASE_TTL};
-use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
+use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Ticket, Transfer, TransferId};
+use meridian_handoff::{Allowance, LEASE_TTL, SETTLING};
+use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
 
 use crate::Carrier;
 
+const SPAWNED: Result<Done, Refusal> = Ok(Done::Spawned { epoch: EntityEpoch(1) });
 const WEST: ZoneId = ZoneId(0);
 const EAST: ZoneId = ZoneId(1);
 /// An answer that takes longer than this does not come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An instance of a zone, and its connection.
+/// An instance of a zone, and its connection. Epochs go in and come out as if the store were in generation 0.
 struct Zone {
     bus: Box<dyn Bus>,
+    name: &'static str,
     instance: Instance,
+    tickets: u64,
     records: Vec<Record>,
     inbox: Vec<Transfer>,
 }
 
+/// Puts the epochs of a command into the generation of who gives it.
+fn raised(mut command: Command, generation: Generation) -> Command {
+    let raise = |epoch: &mut EntityEpoch| *epoch = epoch.in_generation(generation);
+    match &mut command {
+        Command::ClaimZone { .. } | Command::Recall { .. } => {}
+        Command::Spawn { record, .. } => raise(&mut record.epoch),
+        Command::Checkpoint { records, .. } => records.iter_mut().for_each(|record| raise(&mut record.epoch)),
+        Command::Transfer(transfer) => transfer.records.iter_mut().for_each(|record| raise(&mut record.epoch)),
+        Command::Retire { entities, .. } | Command::Settle { entities, .. } | Command::Accept { entities, .. } => {
+            entities.iter_mut().for_each(|(_, epoch)| raise(epoch));
+        }
+        Command::Assert {
+            owned,
+            departed,
+            retired,
+            ..
+        } => {
+            owned.iter_mut().for_each(|record| raise(&mut record.epoch));
+            let departed = departed.iter_mut().flat_map(|transfer| &mut transfer.records);
+            departed.for_each(|record| raise(&mut record.epoch));
+            retired.iter_mut().for_each(|(_, epoch)| raise(epoch));
+        }
+    }
+    command
+}
+
+/// Leaves the generations out of an answer.
+fn flat(mut answer: Result<Done, Refusal>) -> Result<Done, Refusal> {
+    let flatten = |epoch: &mut EntityEpoch| *epoch = epoch.in_generation(Generation(0));
+    match &mut answer {
+        Ok(Done::Claimed { records, .. } | Done::Recalled { records }) => {
+            records.iter_mut().for_each(|record| flatten(&mut record.epoch));
+        }
+        Ok(Done::Asserted { owned, .. } | Done::Accepted { owned }) => {
+            owned.iter_mut().for_each(|(_, epoch)| flatten(epoch));
+        }
+        Ok(Done::Spawned { epoch }) => flatten(epoch),
+        _ => {}
+    }
+    answer
+}
+
+fn flat_transfer(mut transfer: Transfer) -> Transfer {
+    for record in &mut transfer.records {
+        record.epoch = record.epoch.in_generation(Generation(0));
+    }
+    transfer
+}
+
 impl Zone {
     fn claim(carrier: &dyn Carrier, zone: ZoneId) -> Self {
+        Self::claim_as("one", carrier, zone).expect("an instance of the same name is never refused")
+    }
+
+    fn claim_as(name: &'static str, carrier: &dyn Carrier, zone: ZoneId) -> Result<Self, Refusal> {
         let mut claimed = Self {
             bus: carrier.connect(zone),
+            name,
             instance: Instance {
                 zone,
                 lease: LeaseEpoch::default(),
             },
+            tickets: 0,
             records: Vec::new(),
             inbox: Vec::new(),
         };
-        match claimed.ask(Command::ClaimZone { zone, held: None }) {
-            Ok(Done::Claimed { lease, records, .. }) => {
+        let name = name.to_owned();
+        let claim = Command::ClaimZone { zone, name, held: None };
+        match claimed.ask(claim)? {
+            Done::Claimed { lease, records, .. } => {
                 claimed.instance.lease = lease;
                 claimed.records = records;
             }
-            other => panic!("a new instance is never refused, not even with {other:?}"),
+            other => panic!("a claim is answered by the lease, not by {other:?}"),
         }
-        claimed
+        Ok(claimed)
     }
 
     /// Asks, and waits for the answer; what comes into the inbox meanwhile is kept.
     fn ask(&mut self, command: Command) -> Result<Done, Refusal> {
-        let ticket = self.bus.submit(command);
+        let ticket = Ticket(self.tickets);
+        self.tickets += 1;
+        let generation = self.instance.lease.generation();
+        self.bus.submit(ticket, raised(command, generation));
         let gives_up_at = Instant::now() + PATIENCE;
         loop {
             match self.bus.try_receive() {
                 Some(Heard::Answer(answered, answer)) if answered == ticket => {
-                    return answer.expect("the connection holds");
+                    return flat(answer.expect("the connection holds"));
                 }
                 Some(Heard::Answer(..)) => panic!("answers come in the order of the questions"),
-                Some(Heard::Inbox(transfer)) => self.inbox.push(transfer),
+                Some(Heard::Inbox(transfer)) => self.inbox.push(flat_transfer(transfer)),
                 None => assert!(Instant::now() < gives_up_at, "no answer"),
             }
+        }
+    }
+
+    /// Says what it owned, gave away and took out of the world to a store that was restarted.
+    fn assert(
+        &mut self,
+        carrier: &dyn Carrier,
+        owned: &[Record],
+        departed: &[Transfer],
+        retired: &[(WorldEntityId, EntityEpoch)],
+    ) -> Result<Vec<u64>, Refusal> {
+        // The connection ended with the store.
+        self.bus = carrier.connect(self.instance.zone);
+        let assertion = Command::Assert {
+            by: self.instance,
+            name: self.name.to_owned(),
+            owned: owned.to_vec(),
+            departed: departed.to_vec(),
+            retired: retired.to_vec(),
+        };
+        match self.ask(assertion)? {
+            Done::Asserted { lease, owned } => {
+                self.instance.lease = lease;
+                Ok(owned.iter().map(|(entity, _)| entity.0).collect())
+            }
+            other => panic!("an assertion is answered by what was kept, not by {other:?}"),
         }
     }
 
@@ -66,7 +155,7 @@ impl Zone {
         let gives_up_at = Instant::now() + PATIENCE;
         while self.inbox.len() < count {
             match self.bus.try_receive() {
-                Some(Heard::Inbox(transfer)) => self.inbox.push(transfer),
+                Some(Heard::Inbox(transfer)) => self.inbox.push(flat_transfer(transfer)),
                 Some(Heard::Answer(..)) => panic!("an answer to no question"),
                 None => assert!(
                     Instant::now() < gives_up_at,
@@ -106,6 +195,7 @@ impl Zone {
         let Instance { zone, lease } = self.instance;
         self.ask(Command::ClaimZone {
             zone,
+            name: self.name.to_owned(),
             held: Some(lease),
         })
     }
@@ -123,6 +213,12 @@ fn record(entity: u64, epoch: u64) -> Record {
     }
 }
 
+/// The answer to the acceptance of a whole transfer.
+fn accepted(transfer: &Transfer) -> Result<Done, Refusal> {
+    let owned = transfer.entities();
+    Ok(Done::Accepted { owned })
+}
+
 fn of_player(entity: u64, player: u64) -> Record {
     Record {
         player: Some(PlayerId(player)),
@@ -132,7 +228,7 @@ fn of_player(entity: u64, player: u64) -> Record {
 
 pub fn a_new_instance_fences_the_one_before_and_reads_what_it_wrote_down(carrier: &dyn Carrier) {
     let mut old = Zone::claim(carrier, WEST);
-    assert_eq!(old.spawn(record(1, 1)), Ok(Done::Spawned));
+    assert_eq!(old.spawn(record(1, 1)), SPAWNED);
     let new = Zone::claim(carrier, WEST);
     assert!(new.instance.lease > old.instance.lease);
     assert_eq!(new.records, [record(1, 1)]);
@@ -148,8 +244,8 @@ pub fn a_new_instance_fences_the_one_before_and_reads_what_it_wrote_down(carrier
 
 pub fn a_player_has_one_entity_and_an_id_is_spawned_once(carrier: &dyn Carrier) {
     let (mut west, mut east) = (Zone::claim(carrier, WEST), Zone::claim(carrier, EAST));
-    assert_eq!(west.spawn(of_player(1, 9)), Ok(Done::Spawned));
-    assert_eq!(west.spawn(of_player(1, 9)), Ok(Done::Spawned), "the same once more");
+    assert_eq!(west.spawn(of_player(1, 9)), SPAWNED);
+    assert_eq!(west.spawn(of_player(1, 9)), SPAWNED, "the same once more");
     let exists = Done::Exists {
         entity: WorldEntityId(1),
         zone: WEST,
@@ -171,7 +267,7 @@ pub fn a_transfer_moves_a_record_once_however_often_it_is_asked_for(carrier: &dy
     }
     assert_eq!(east.await_inbox(1), from_ref(&transfer));
     for _ in 0..2 {
-        assert_eq!(east.accept(&transfer), Ok(Done::Accepted));
+        assert_eq!(east.accept(&transfer), accepted(&transfer));
     }
     assert_eq!(west.ask(Command::Transfer(transfer.clone())), Ok(Done::Transferred));
     assert_eq!(Zone::claim(carrier, WEST).records, []);
@@ -190,7 +286,7 @@ pub fn what_waits_is_told_to_the_next_instance_as_well(carrier: &dyn Carrier) {
     let mut next = Zone::claim(carrier, EAST);
     assert_eq!(next.await_inbox(1), from_ref(&transfer));
     assert_eq!(east.accept(&transfer), Err(Refusal::Fenced));
-    assert_eq!(next.accept(&transfer), Ok(Done::Accepted));
+    assert_eq!(next.accept(&transfer), accepted(&transfer));
 }
 
 pub fn only_a_zone_with_a_lease_and_room_is_handed_anything(carrier: &dyn Carrier) {
@@ -261,11 +357,7 @@ pub fn what_left_is_gone_and_stays_gone(carrier: &dyn Carrier) {
         assert_eq!(west.ask(retire(1)), Ok(Done::Retired));
     }
     assert_eq!(west.spawn(of_player(1, 9)), Err(Refusal::NotOwner(WorldEntityId(1))));
-    assert_eq!(
-        west.spawn(of_player(2, 9)),
-        Ok(Done::Spawned),
-        "the player may have another"
-    );
+    assert_eq!(west.spawn(of_player(2, 9)), SPAWNED, "the player may have another");
 }
 
 pub fn a_group_moves_whole_or_not_at_all(carrier: &dyn Carrier) {
@@ -280,8 +372,149 @@ pub fn a_group_moves_whole_or_not_at_all(carrier: &dyn Carrier) {
     let both = west.transfer(2, EAST, vec![record(1, 2), record(2, 2)]);
     assert_eq!(west.ask(Command::Transfer(both.clone())), Ok(Done::Transferred));
     assert_eq!(east.await_inbox(1), from_ref(&both));
-    assert_eq!(east.accept(&both), Ok(Done::Accepted));
+    assert_eq!(east.accept(&both), accepted(&both));
     assert_eq!(Zone::claim(carrier, EAST).records, [record(1, 2), record(2, 2)]);
+}
+
+pub fn while_a_lease_lasts_only_an_instance_of_the_same_name_takes_a_zone_over(carrier: &dyn Carrier) {
+    let old = Zone::claim_as("one", carrier, WEST).unwrap();
+    assert_eq!(Zone::claim_as("two", carrier, WEST).err(), Some(Refusal::Taken));
+    let mut again = Zone::claim_as("one", carrier, WEST).unwrap();
+    assert!(again.instance.lease > old.instance.lease);
+    carrier.pass_time(LEASE_TTL);
+    let two = Zone::claim_as("two", carrier, WEST).unwrap();
+    assert!(two.instance.lease > again.instance.lease);
+    assert_eq!(again.renew(), Err(Refusal::Fenced));
+    assert_eq!(Zone::claim_as("one", carrier, WEST).err(), Some(Refusal::Taken));
+}
+
+/// West has 1, 2 and 3; what the store then loses: 1 went to East, 2 left the world, 4 came into it.
+struct LostTail {
+    west: Zone,
+    east: Zone,
+    departed: Transfer,
+}
+
+impl LostTail {
+    fn new(carrier: &dyn Carrier) -> Self {
+        let (mut west, mut east) = (Zone::claim(carrier, WEST), Zone::claim(carrier, EAST));
+        for new in [of_player(1, 9), record(2, 1), record(3, 1)] {
+            assert_eq!(west.spawn(new), SPAWNED);
+        }
+        carrier.remember();
+        let moved = Record {
+            epoch: EntityEpoch(2),
+            ..of_player(1, 9)
+        };
+        let departed = west.transfer(1, EAST, vec![moved]);
+        west.ask(Command::Transfer(departed.clone())).unwrap();
+        assert_eq!(east.await_inbox(1), from_ref(&departed));
+        assert_eq!(east.accept(&departed), accepted(&departed));
+        let (by, entities) = (west.instance, vec![(WorldEntityId(2), EntityEpoch(1))]);
+        assert_eq!(west.ask(Command::Retire { by, entities }), Ok(Done::Retired));
+        assert_eq!(west.spawn(record(4, 1)), SPAWNED);
+        carrier.lose_what_came_after();
+        Self { west, east, departed }
+    }
+
+    /// What the zones own in the end, by new instances.
+    fn owned(carrier: &dyn Carrier) -> [Vec<u64>; 2] {
+        [WEST, EAST].map(|zone| {
+            let claimed = Zone::claim(carrier, zone);
+            let waiting = claimed.inbox.iter().flat_map(|transfer| &transfer.records);
+            let mut all: Vec<u64> = claimed
+                .records
+                .iter()
+                .chain(waiting)
+                .map(|record| record.entity.0)
+                .collect();
+            all.sort_unstable();
+            all
+        })
+    }
+}
+
+pub fn what_a_restarted_store_has_lost_is_said_again_in_any_order(carrier: &dyn Carrier) {
+    for west_is_first in [true, false] {
+        let LostTail {
+            mut west,
+            mut east,
+            departed,
+        } = LostTail::new(carrier);
+        west.bus = carrier.connect(WEST);
+        let refused = west.renew();
+        assert!(matches!(refused, Err(Refusal::NewGeneration(_))), "{refused:?}");
+        let mut assert_west = |carrier: &dyn Carrier| {
+            let retired = [(WorldEntityId(2), EntityEpoch(1))];
+            let owned = [record(3, 1), record(4, 1)];
+            // Twice is once: the first answer may have been lost.
+            let before = west.instance;
+            assert_eq!(
+                west.assert(carrier, &owned, from_ref(&departed), &retired),
+                Ok(vec![3, 4])
+            );
+            west.instance = before;
+            assert_eq!(
+                west.assert(carrier, &owned, from_ref(&departed), &retired),
+                Ok(vec![3, 4])
+            );
+        };
+        if west_is_first {
+            assert_west(carrier);
+        }
+        let arrived = Record {
+            epoch: EntityEpoch(2),
+            ..of_player(1, 9)
+        };
+        assert_eq!(east.assert(carrier, &[arrived], &[], &[]), Ok(vec![1]));
+        if !west_is_first {
+            assert_west(carrier);
+        }
+        assert!(east.renew().is_ok());
+        carrier.pass_time(SETTLING);
+        assert_eq!(LostTail::owned(carrier), [vec![3, 4], vec![1]]);
+        carrier.forget_everything();
+    }
+}
+
+pub fn a_handover_that_was_lost_before_it_was_accepted_happens_again(carrier: &dyn Carrier) {
+    let LostTail {
+        mut west,
+        mut east,
+        departed,
+    } = LostTail::new(carrier);
+    // East never accepted it: it has nothing.
+    assert_eq!(east.assert(carrier, &[], &[], &[]), Ok(vec![]));
+    assert_eq!(
+        west.assert(carrier, &[record(3, 1)], from_ref(&departed), &[]),
+        Ok(vec![3])
+    );
+    let told = east.await_inbox(1);
+    assert_eq!(told[0].id, departed.id);
+    assert_eq!(east.accept(&told[0]), accepted(&departed));
+    carrier.pass_time(SETTLING);
+    let by = west.instance;
+    let Ok(Done::Recalled { records }) = west.ask(Command::Recall { by }) else {
+        panic!("the zone is told what it has");
+    };
+    let recalled: Vec<u64> = records.iter().map(|record| record.entity.0).collect();
+    assert_eq!(recalled, [2, 3], "nobody said that 2 has left");
+}
+
+pub fn nobody_new_is_let_in_before_the_living_have_spoken_and_who_comes_after_that_is_late(carrier: &dyn Carrier) {
+    let LostTail { mut west, mut east, .. } = LostTail::new(carrier);
+    assert_eq!(Zone::claim_as("one", carrier, WEST).err(), Some(Refusal::Settling));
+    assert_eq!(west.assert(carrier, &[record(3, 1)], &[], &[]), Ok(vec![3]));
+    let by = west.instance;
+    assert_eq!(west.ask(Command::Recall { by }), Err(Refusal::Settling));
+    carrier.pass_time(SETTLING);
+    let new = Zone::claim(carrier, EAST);
+    assert_eq!(new.records, []);
+    let Ok(Done::Recalled { .. }) = west.ask(Command::Recall { by }) else {
+        panic!("the zone is told what it has");
+    };
+    let late = east.assert(carrier, &[record(1, 2)], &[], &[]);
+    assert_eq!(late, Err(Refusal::Fenced), "its zone is another's");
 }
 
 fn left(zone: &Zone, entity: u64) -> Event {

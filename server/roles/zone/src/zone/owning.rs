@@ -4,13 +4,12 @@ use bevy::ecs::entity::Entity;
 use meridian_events::Happening;
 use meridian_game::component::Selection;
 use meridian_game::{EntityHooks, EntityIds, Identity, SpawnPlayer};
-use meridian_handoff::script::{Done, Record, Refusal, Transfer};
-use meridian_handoff::{Allowance, Arrival, Departure, Step, Verdict};
+use meridian_handoff::script::{Record, Refusal};
+use meridian_handoff::{Allowance, Arrival, Departure, News, NotSpawned, Wait};
 use meridian_ids::{EntityEpoch, EntityIdMint, PlayerId, Tick, WorldEntityId, ZoneId};
 
 use super::Zone;
-use crate::audit::AuditLog;
-use crate::facts::{Asked, Told};
+use crate::audit::{AuditLog, Simulated};
 use crate::population::Entrance;
 
 /// How far beyond a border an entity must stand to be handed over, in metres: who walks along it is not.
@@ -19,12 +18,46 @@ pub const HYSTERESIS_M: f32 = 0.5;
 impl Zone {
     /// Takes in what the durable side has done.
     pub(super) fn hear(&mut self) {
-        for told in self.facts.hear() {
-            match told {
-                Told::Begin(records) => self.begin(&records),
-                Told::Answer(asked, answer) => self.answered(asked, answer),
-                Told::Fenced => self.is_fenced = true,
+        loop {
+            self.facts.pump(self.next - 1);
+            let Some(news) = self.facts.next_news() else { return };
+            self.take_news(news);
+        }
+    }
+
+    fn take_news(&mut self, news: News) {
+        match news {
+            News::Begun(records) => self.begin(&records),
+            News::Waiting(wait) => {
+                let why = match wait {
+                    Wait::Taken => "another instance has it; this one takes over when that one's lease ends",
+                    Wait::Settling => "the store was restarted, and instances that live come first",
+                };
+                tracing::info!(zone = %self.config.zone, why, "waiting for the zone");
             }
+            News::Spawned(record) => self.spawned(&record),
+            News::NotSpawned(record, why) => self.not_spawned(&record, why),
+            News::Retired(entities) => self.retired(entities),
+            News::NotWritten(entities) => self.touched.extend(entities),
+            News::Arrived(records) => self.arrived(&records),
+            News::Departed { entity, epoch, to } => {
+                tracing::debug!(%entity, %to, "handed over");
+                self.facts
+                    .publish(self.next - 1, Happening::HandedOff { entity, epoch, to });
+                self.metrics.departed.increment(1);
+            }
+            News::Resumed(record) => {
+                self.metrics.resumed.increment(1);
+                self.admit(&record, true);
+            }
+            News::Disowned(entity) => {
+                tracing::error!(%entity, "the entity is another zone's; dropped");
+                self.forget(entity);
+                self.ghosts.remove(self.app.world_mut(), entity);
+            }
+            News::AssertionDue => self.assert(),
+            News::Asserted => self.asserted(),
+            News::Fenced => self.is_fenced = true,
         }
     }
 
@@ -33,7 +66,6 @@ impl Zone {
         let Some(instance) = self.facts.instance() else { return };
         tracing::info!(zone = %self.config.zone, lease = instance.lease.0, entities = records.len(), "zone claimed");
         for record in records {
-            self.handoff.own(record.entity, record.epoch, record.allowance);
             self.admit(record, false);
         }
         // What stands in the world at its beginning has the same ids each time: what was written down before is not written again.
@@ -45,65 +77,81 @@ impl Zone {
         self.app.insert_resource(mint(instance.lease));
     }
 
-    fn answered(&mut self, asked: Asked, answer: Option<Result<Done, Refusal>>) {
-        match asked {
-            Asked::Spawn(record) => self.spawned(&record, answer),
-            Asked::Retire(entities) if answer == Some(Ok(Done::Retired)) => {
-                let mut log = self.app.world_mut().resource_mut::<AuditLog>();
-                log.retired.extend(entities.iter().map(|(entity, _)| *entity));
-                for (entity, _) in &entities {
-                    let entity = *entity;
-                    self.facts.publish(self.next - 1, Happening::Left { entity });
-                }
-                self.left.extend(entities);
+    /// The store was restarted: it is told all that the zone has.
+    fn assert(&mut self) {
+        tracing::warn!(zone = %self.config.zone, "the store was restarted; the zone says again what it has");
+        let after = self.next - 1;
+        let owned: Vec<WorldEntityId> = self.facts.handoff().owned().map(|(entity, ..)| entity).collect();
+        let records = owned
+            .into_iter()
+            .filter_map(|entity| self.record(entity, after, Selection::Checkpointed));
+        let mut records: Vec<Record> = records.collect();
+        records.extend(self.held.iter().cloned());
+        self.facts.ownership.assert(records);
+    }
+
+    /// What the zone owns has other epochs: everybody is told all of it once more.
+    fn asserted(&mut self) {
+        let Some(instance) = self.facts.instance() else { return };
+        tracing::info!(zone = %self.config.zone, lease = instance.lease.0, "the store has taken in what the zone has");
+        let (world, handoff) = (self.app.world_mut(), self.facts.handoff());
+        let mut simulated = world.query::<&mut Simulated>();
+        for mut simulated in simulated.iter_mut(world) {
+            if let Some(epoch) = handoff.epoch(simulated.entity) {
+                simulated.epoch = epoch;
             }
-            Asked::Transfer(number) => {
-                let steps = self.handoff.answered(number, answer, self.next - 1);
-                steps.into_iter().for_each(|step| self.take_step(number, step));
-                if !self.handoff.leaving().any(|departure| departure.number == number) {
-                    self.departing.remove(&number);
-                }
+        }
+        for record in &mut self.held {
+            if let Some(epoch) = handoff.epoch(record.entity) {
+                record.epoch = epoch;
             }
-            Asked::Accept(transfer) => match answer {
-                Some(Ok(Done::Accepted)) => self.arrived(&transfer),
-                other => tracing::warn!(transfer = %transfer.id, answer = ?other, "transfer not accepted"),
-            },
-            // Nobody knows whether it is written down: it is written down again.
-            Asked::Checkpoint(entities) if answer.is_none() => self.touched.extend(entities),
-            Asked::Retire(_) | Asked::Checkpoint(_) | Asked::Claim { .. } => {}
+        }
+        self.ports.iter_mut().for_each(|port| port.whole_next = true);
+        self.app.world_mut().resource_mut::<AuditLog>().tell_all();
+        self.rest.disturb();
+    }
+
+    /// An owned entity's record as it is after a tick.
+    fn record(&self, entity: WorldEntityId, after: Tick, selection: Selection) -> Option<Record> {
+        let handoff = self.facts.handoff();
+        let of = (handoff.epoch(entity)?, handoff.allowance(entity)?, after);
+        self.population.record(self.app.world(), entity, of, selection)
+    }
+
+    fn retired(&mut self, entities: Vec<(WorldEntityId, EntityEpoch)>) {
+        let mut log = self.app.world_mut().resource_mut::<AuditLog>();
+        log.retired.extend(entities.iter().map(|(entity, _)| *entity));
+        for (entity, _) in &entities {
+            let entity = *entity;
+            self.facts.publish(self.next - 1, Happening::Left { entity });
+        }
+        self.left.extend(entities);
+    }
+
+    fn spawned(&mut self, record: &Record) {
+        self.app
+            .world_mut()
+            .resource_mut::<AuditLog>()
+            .spawned
+            .push(record.entity);
+        self.admit(record, false);
+        if let Some(player) = record.player {
+            self.joining.remove(&player);
+            let entity = record.entity;
+            self.facts.publish(self.next - 1, Happening::Joined { player, entity });
         }
     }
 
-    fn spawned(&mut self, record: &Record, answer: Option<Result<Done, Refusal>>) {
-        if let Some(player) = record.player {
-            self.joining.remove(&player);
-        }
-        match answer {
-            // At a restart the same is asked again for what is known already.
-            Some(Ok(Done::Spawned)) if self.handoff.epoch(record.entity).is_none() => {
-                self.app
-                    .world_mut()
-                    .resource_mut::<AuditLog>()
-                    .spawned
-                    .push(record.entity);
-                self.handoff.own(record.entity, record.epoch, record.allowance);
-                self.admit(record, false);
-                if let Some(player) = record.player {
-                    let entity = record.entity;
-                    self.facts.publish(self.next - 1, Happening::Joined { player, entity });
-                }
-            }
-            Some(Ok(Done::Exists { entity, zone })) => {
+    fn not_spawned(&mut self, record: &Record, why: NotSpawned) {
+        let Some(player) = record.player else { return };
+        self.joining.remove(&player);
+        match why {
+            NotSpawned::Exists(entity, zone) => {
                 tracing::debug!(%entity, %zone, "the player has its entity elsewhere");
             }
             // The id came too late, after a younger one: the gateway asks again, and another is minted.
-            Some(Err(Refusal::NotOwner(_))) => {}
-            Some(Err(refusal)) => {
-                if let Some(player) = record.player {
-                    self.refuse_join(player, &refusal.to_string());
-                }
-            }
-            _ => {}
+            NotSpawned::Refused(Refusal::NotOwner(_)) => {}
+            NotSpawned::Refused(refusal) => self.refuse_join(player, &refusal.to_string()),
         }
     }
 
@@ -129,7 +177,7 @@ impl Zone {
         }
         world.despawn(entity);
         let now = self.next;
-        self.facts.spawn(Record {
+        self.facts.ownership.spawn(Record {
             entity: identity.entity,
             epoch: EntityEpoch(1),
             player: identity.player,
@@ -160,10 +208,10 @@ impl Zone {
 
     /// Takes an entity of the zone out of the world.
     pub(super) fn retire(&mut self, id: WorldEntityId) {
-        let Some(epoch) = self.handoff.retire(id) else { return };
-        self.forget(id);
-        self.facts.retire(vec![(id, epoch)]);
-        self.hear();
+        if self.facts.ownership.retire(id) {
+            self.forget(id);
+            self.hear();
+        }
     }
 
     fn forget(&mut self, id: WorldEntityId) {
@@ -174,17 +222,10 @@ impl Zone {
     }
 
     /// Entities are the zone's now.
-    fn arrived(&mut self, transfer: &Transfer) {
-        self.metrics.arrived.increment(transfer.records.len() as u64);
-        for record in &transfer.records {
-            if self
-                .handoff
-                .epoch(record.entity)
-                .is_none_or(|known| known < record.epoch)
-            {
-                self.handoff.own(record.entity, record.epoch, record.allowance);
-                self.admit(record, true);
-            }
+    fn arrived(&mut self, records: &[Record]) {
+        self.metrics.arrived.increment(records.len() as u64);
+        for record in records {
+            self.admit(record, true);
         }
     }
 
@@ -216,7 +257,8 @@ impl Zone {
         match self.population.admit(world, record, entrance, &self.config.clock) {
             Ok(probes) => {
                 self.probes.extend(probes);
-                self.population.join_ties(world, record.entity, &mut self.handoff);
+                self.population
+                    .join_ties(world, record.entity, self.facts.ownership.handoff_mut());
                 self.touched.insert(record.entity);
                 self.rest.disturb();
             }
@@ -239,8 +281,8 @@ impl Zone {
             })
             .collect();
         for (entity, to) in crossing {
-            if self.handoff.leads(entity)
-                && let Verdict::Leave(departure) = self.handoff.cross(entity, to, tick)
+            if self.facts.handoff().leads(entity)
+                && let Some(departure) = self.facts.ownership.cross(entity, to, tick)
             {
                 self.depart(&departure);
             }
@@ -260,8 +302,7 @@ impl Zone {
                 transfer = departure.number,
                 "not all that is tied together is simulated here; it stays"
             );
-            self.handoff
-                .answered(departure.number, Some(Ok(Done::Kept)), departure.after);
+            self.facts.ownership.stay(departure);
             return;
         }
         let is_neighbour = self.peers.iter().any(|peer| peer.zone == departure.to);
@@ -277,53 +318,16 @@ impl Zone {
                     .freeze(world, as_ghost, (departure.to, departure.after), bytes);
             }
         }
-        self.departing.insert(departure.number, records.clone());
-        self.facts.transfer(departure.number, departure.to, records);
-    }
-
-    fn take_step(&mut self, number: u64, step: Step) {
-        match step {
-            Step::Departed { entity, epoch, to } => {
-                tracing::debug!(%entity, %to, "handed over");
-                self.facts
-                    .publish(self.next - 1, Happening::HandedOff { entity, epoch, to });
-                self.metrics.departed.increment(1);
-            }
-            Step::Resume { entity, .. } => {
-                self.metrics.resumed.increment(1);
-                let records = self.departing.get(&number);
-                let record = records.and_then(|records| records.iter().find(|record| record.entity == entity));
-                if let Some(record) = record.cloned() {
-                    // It never left: it has the epoch that it had.
-                    let epoch = self.handoff.epoch(entity).unwrap_or(record.epoch);
-                    self.admit(&Record { epoch, ..record }, true);
-                }
-            }
-            Step::Settle(number) => {
-                let departure = self.handoff.leaving().find(|departure| departure.number == number);
-                let entities = departure.into_iter().flat_map(|departure| &departure.entities);
-                let entities = entities.map(|(entity, epoch, _)| (*entity, *epoch)).collect();
-                self.facts.settle(number, entities);
-            }
-            Step::Disowned(entity) => {
-                tracing::error!(%entity, "the entity is another zone's; dropped");
-                self.forget(entity);
-                self.ghosts.remove(self.app.world_mut(), entity);
-            }
-            Step::Stop => self.is_fenced = true,
-        }
+        self.facts.ownership.depart(departure, records);
     }
 
     /// Writes down what has changed since the last checkpoint, as it is after `tick`.
     pub(super) fn checkpoint(&mut self, tick: Tick) {
         let touched = std::mem::take(&mut self.touched);
-        let records = touched.into_iter().filter_map(|id| {
-            let (epoch, allowance) = (self.handoff.epoch(id)?, self.handoff.allowance(id)?);
-            let of = (epoch, allowance, tick);
-            self.population
-                .record(self.app.world(), id, of, Selection::Checkpointed)
-        });
+        let records = touched
+            .into_iter()
+            .filter_map(|id| self.record(id, tick, Selection::Checkpointed));
         let records = records.collect();
-        self.facts.checkpoint(records);
+        self.facts.ownership.checkpoint(records);
     }
 }

@@ -8,10 +8,10 @@ use bevy::ecs::entity::Entity;
 use bevy::ecs::query::With;
 use bevy::math::Vec3;
 use lightyear::prelude::Controlled;
-use meridian_bus::{Bus, Heard, Ticket};
+use meridian_bus::{Bus, Heard};
 use meridian_events::{Event, Positions};
 use meridian_game::movement::MovementState;
-use meridian_handoff::script::{Command, Done, Refusal};
+use meridian_handoff::script::{Command, Done, Refusal, Ticket};
 use meridian_harness::{TestOptions, TestWorld};
 use meridian_ids::{TickRate, WorldEntityId};
 use meridian_loadgen::audit::Auditor;
@@ -196,26 +196,24 @@ struct Lying {
 }
 
 impl Bus for Lying {
-    fn submit(&mut self, command: Command) -> Ticket {
-        match command {
+    fn submit(&mut self, ticket: Ticket, command: Command) {
+        let command = match command {
             // Told as not done, though it was: the sender goes on, and so does the receiver.
-            Command::Transfer(transfer) if self.doubles => {
-                let ticket = self.inner.submit(Command::Transfer(transfer));
+            Command::Transfer(_) if self.doubles => {
                 self.answer = Some((ticket, Ok(Done::Kept)));
-                ticket
+                command
             }
             // Told as done, though nothing was: neither of them goes on.
             Command::Transfer(transfer) => {
-                let from = transfer.id.from;
-                let ticket = self.inner.submit(Command::Checkpoint {
-                    by: from,
-                    records: Vec::new(),
-                });
                 self.answer = Some((ticket, Ok(Done::Transferred)));
-                ticket
+                Command::Checkpoint {
+                    by: transfer.id.from,
+                    records: Vec::new(),
+                }
             }
-            other => self.inner.submit(other),
-        }
+            other => other,
+        };
+        self.inner.submit(ticket, command);
     }
 
     fn try_receive(&mut self) -> Option<Heard> {
@@ -276,14 +274,13 @@ struct DiesAfterRetiring {
 }
 
 impl Bus for DiesAfterRetiring {
-    fn submit(&mut self, command: Command) -> Ticket {
+    fn submit(&mut self, ticket: Ticket, command: Command) {
         let retires = matches!(command, Command::Retire { .. });
-        let ticket = self.inner.submit(command);
+        self.inner.submit(ticket, command);
         assert!(
             !(retires && self.once.swap(false, Ordering::Relaxed)),
             "dies in mid-tick"
         );
-        ticket
     }
 
     fn try_receive(&mut self) -> Option<Heard> {
