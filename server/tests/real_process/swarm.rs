@@ -41,7 +41,7 @@ fn ten_bots_play_and_a_signal_ends_the_server_in_order() {
 pub fn bots(server: &Server, bots: usize) -> SwarmOptions {
     SwarmOptions {
         server: server.url("http", ""),
-        admin: Some(server.url("admin", "")),
+        admin: vec![server.url("admin", "")],
         bots,
         measure: Duration::from_secs(3),
         warmup: Duration::from_secs(2),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use clap::Args;
 
+use crate::histogram::Summary;
 use crate::report::Report;
 
 /// Bounds on a run's figures. A figure that was not measured exceeds its bound.
@@ -61,6 +62,15 @@ pub struct Bounds {
     /// Most often that a bot's own player was taken away and came anew while connected
     #[arg(long, value_name = "N")]
     pub max_respawns: Option<u64>,
+    /// Largest median of the times in which a bot could not act, in milliseconds
+    #[arg(long, value_name = "MS", value_parser = figure)]
+    pub max_outage_p50_ms: Option<f64>,
+    /// Largest 99th percentile of the times in which a bot could not act, in milliseconds
+    #[arg(long, value_name = "MS", value_parser = figure)]
+    pub max_outage_p99_ms: Option<f64>,
+    /// Most bots that could not act when the measuring window ended
+    #[arg(long, value_name = "N")]
+    pub max_still_out: Option<u64>,
     /// Largest 99th percentile of the action latency in other zones while one was stalled, in ticks; needs --stall-zone
     #[arg(long, value_name = "TICKS", value_parser = figure)]
     pub max_elsewhere_p99_ticks: Option<f64>,
@@ -147,6 +157,7 @@ impl Bounds {
         let mut exceeded: Vec<_> = checks
             .into_iter()
             .chain(self.border_checks(report))
+            .chain(self.outage_checks(report))
             .filter_map(most)
             .collect();
         exceeded.extend(self.exceeded_by_zones(report));
@@ -196,6 +207,31 @@ fn least((flag, bound, measured): Check) -> Option<Exceeded> {
 }
 
 impl Bounds {
+    fn outage_checks(&self, report: &Report) -> [Check; 3] {
+        // Without an outage there is none that is too long.
+        let length = |pick: fn(&Summary) -> Option<f64>| {
+            let outages = report.outages?;
+            Some(pick(&outages.lengths_ms).unwrap_or(0.0))
+        };
+        [
+            (
+                "--max-outage-p50-ms",
+                self.max_outage_p50_ms,
+                length(|lengths| lengths.p50),
+            ),
+            (
+                "--max-outage-p99-ms",
+                self.max_outage_p99_ms,
+                length(|lengths| lengths.p99),
+            ),
+            (
+                "--max-still-out",
+                self.max_still_out.map(|count| count as f64),
+                report.outages.map(|outages| outages.still_out as f64),
+            ),
+        ]
+    }
+
     fn border_checks(&self, report: &Report) -> [Check; 4] {
         let near_border_p99_cm = report
             .corrections
@@ -228,7 +264,6 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::histogram::Summary;
     use crate::report::{Audit, Bots, Corrections, Handoffs, Inputs};
 
     fn report() -> Report {

@@ -15,13 +15,14 @@ const AFTER_HELP: &str = "\
 Exit code of a run: 0 when it was measured and within its bounds, 2 when a --max-... or --min-... bound is exceeded, 1 for
 anything that prevented the measurement: no server, no bot that got into the world, no action that was seen applied, a report
 that cannot be written. Of an audit: 0 without a fault, 2 with one, 1 if a server could not be watched. A wrong command line is
-2 as well. Of a flag that is given twice, the last counts; only the --admin of an audit may name several servers.
+2 as well. Of a flag that is given twice, the last counts; only --admin may name several servers.
 
 Examples:
   loadgen run --bots 40 --seconds 20                 a swarm against the server at the default ports
   loadgen baseline --bots 40 --report stock.json     the same bots against a stock lightyear server, started for the run
   loadgen run --bots 40 --baseline stock.json --max-action-p50-ticks 1.6
   loadgen run --bots 40 --max-duplicated 0 --max-lost 0 --min-handoffs 100
+  loadgen run --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611     a swarm against a cluster of two processes
   loadgen audit --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611   watches until Ctrl-C
   loadgen run --scenario crossing --predict --link-delay 80 --max-correction-p99-cm 1 --max-respawns 0
   loadgen run --scenario camp --warmup 15 --stall-zone north-east --max-elsewhere-p99-ticks 3";
@@ -88,9 +89,10 @@ pub struct RunArgs {
     /// Where sessions are asked for
     #[arg(long, default_value = "http://127.0.0.1:7600", value_name = "URL")]
     pub server: String,
-    /// Where the server's metrics and audit are; without them its figures are absent from the report
+    /// Where the server's metrics and audit are; without them its figures are absent from the report. Once for each process of a
+    /// cluster
     #[arg(long, default_value = "http://127.0.0.1:7610", value_name = "URL")]
-    pub admin: String,
+    pub admin: Vec<String>,
     /// Have the bots predict their own player, as a player's client does
     #[arg(long)]
     pub predict: bool,
@@ -181,7 +183,7 @@ mod tests {
             panic!("not a run")
         };
         assert_eq!(
-            (run.server.as_str(), run.admin.as_str()),
+            (run.server.as_str(), run.admin.join(",").as_str()),
             ("http://127.0.0.1:7600", "http://127.0.0.1:7610")
         );
         assert_eq!((run.swarm.bots, run.swarm.seconds), (40, Duration::from_secs(20)));

@@ -68,7 +68,7 @@ fn swarm_options(args: &RunArgs) -> SwarmOptions {
     let swarm = &args.swarm;
     SwarmOptions {
         server: args.server.clone(),
-        admin: Some(args.admin.clone()),
+        admin: args.admin.clone(),
         bots: swarm.bots as usize,
         measure: swarm.seconds,
         warmup: swarm.warmup,

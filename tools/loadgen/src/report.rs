@@ -65,6 +65,9 @@ pub struct Report {
     /// The action latency of bots in other zones than the one that was stalled, while it was, in ticks.
     #[serde(default)]
     pub action_latency_elsewhere_ticks: Summary,
+    /// Times in the measuring window in which a bot could not act; absent where no action was probed.
+    #[serde(default)]
+    pub outages: Option<Outages>,
     /// Bots of the stalled zone that could act again; absent where no zone was stalled.
     #[serde(default)]
     pub back_after_stall: Option<BackAfterStall>,
@@ -79,6 +82,15 @@ pub struct Bots {
     pub connected: u64,
     /// How often one lost its connection.
     pub disconnected: u64,
+}
+
+/// Times in which bots could not act: from the last action that was seen applied to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outages {
+    /// Their lengths, in milliseconds; as fine as the time between two probes.
+    pub lengths_ms: Summary,
+    /// Bots that could not act when the window ended.
+    pub still_out: u64,
 }
 
 /// What became of the inputs.
@@ -271,7 +283,7 @@ mod tests {
         assert_eq!(
             top.join(" "),
             "action_latency_elsewhere_ticks action_latency_ms action_latency_ticks audit back_after_stall bots corrections \
-             handoffs inputs loadgen observer_gap_ticks observer_latency_ms observer_latency_ticks respawns seconds server \
+             handoffs inputs loadgen observer_gap_ticks observer_latency_ms observer_latency_ticks outages respawns seconds server \
              terms_ms tick_rate_hz wire"
         );
         let sorted = |section: &str| {

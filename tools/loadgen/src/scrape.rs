@@ -32,18 +32,23 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    /// Fetches `/metrics` from the admin listener at `admin_url`.
-    pub fn fetch(admin_url: &str) -> anyhow::Result<Self> {
-        let url = format!("{}/metrics", admin_url.trim_end_matches('/'));
+    /// Fetches `/metrics` from each of the admin listeners at `admin_urls`: the figures of all processes together.
+    pub fn fetch(admin_urls: &[String]) -> anyhow::Result<Self> {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_global(Some(FETCH_TIMEOUT))
             .build()
             .into();
-        let mut response = agent.get(&url).call().with_context(|| format!("cannot fetch {url}"))?;
-        let limit = prometheus::TEXT_BYTES_MAX as u64;
-        let text = response.body_mut().with_config().limit(limit).read_to_string();
-        let text = text.with_context(|| format!("cannot read {url}"))?;
-        let metrics = Metrics::parse(&text).with_context(|| format!("{url} is not in the Prometheus text format"))?;
+        let mut metrics = Metrics::default();
+        for admin_url in admin_urls {
+            let url = format!("{}/metrics", admin_url.trim_end_matches('/'));
+            let mut response = agent.get(&url).call().with_context(|| format!("cannot fetch {url}"))?;
+            let limit = prometheus::TEXT_BYTES_MAX as u64;
+            let text = response.body_mut().with_config().limit(limit).read_to_string();
+            let text = text.with_context(|| format!("cannot read {url}"))?;
+            let of_one =
+                Metrics::parse(&text).with_context(|| format!("{url} is not in the Prometheus text format"))?;
+            metrics.add(of_one);
+        }
         Ok(Self {
             metrics,
             taken: Instant::now(),
@@ -246,7 +251,7 @@ process_cpu_seconds_total 3.5
 
     #[test]
     fn an_unreachable_server_is_named() {
-        let error = format!("{:#}", Scrape::fetch("http://127.0.0.1:1/").unwrap_err());
+        let error = format!("{:#}", Scrape::fetch(&["http://127.0.0.1:1/".to_owned()]).unwrap_err());
         assert!(error.starts_with("cannot fetch http://127.0.0.1:1/metrics"), "{error}");
     }
 }

@@ -9,6 +9,7 @@ mod border;
 mod bot;
 mod driver;
 mod joiner;
+mod outage;
 mod sockets;
 mod stall;
 
@@ -37,6 +38,7 @@ use crate::timing::Timing;
 use border::BorderFigures;
 use bot::Bot;
 use driver::{DriverOptions, Part};
+use outage::OutageFigures;
 use stall::StalledZone;
 
 /// Bots of one driver thread at most: at 150 us a tick, half of a core at 60 Hz.
@@ -47,8 +49,8 @@ pub const BOTS_PER_DRIVER: usize = 50;
 pub struct SwarmOptions {
     /// Where sessions are asked for.
     pub server: String,
-    /// Where the server's metrics and its audit are, if they are wanted.
-    pub admin: Option<String>,
+    /// Where the metrics and the audit of the server's processes are, if they are wanted.
+    pub admin: Vec<String>,
     /// How many bots.
     pub bots: usize,
     /// Length of the measuring window.
@@ -90,6 +92,7 @@ struct Measured {
     board: ProbeBoard,
     terms: [DurationHistogram; TERMS.len()],
     border: BorderFigures,
+    outages: OutageFigures,
 }
 
 impl Measured {
@@ -99,6 +102,7 @@ impl Measured {
             board,
             terms: std::array::from_fn(|_| DurationHistogram::default()),
             border: BorderFigures::default(),
+            outages: OutageFigures::default(),
         }
     }
 
@@ -197,6 +201,7 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
     report.audit = followed.map(|followed| followed.audit);
     report.handoffs = followed.map(|followed| followed.handoffs);
     measured.border.fill(&mut report, &part, options.predict);
+    report.outages = Some(measured.outages.outages(part.still_out));
     if let Some(stall) = &stall {
         stall.fill(&mut report, Instant::now(), tick);
     }
@@ -242,14 +247,14 @@ fn watch(
 ) -> anyhow::Result<(Option<(Scrape, Scrape)>, Option<Followed>)> {
     let scrape = |at| {
         timing.sleep_until(at);
-        let fetched = options.admin.as_deref().map(Scrape::fetch)?;
+        let fetched = (!options.admin.is_empty()).then(|| Scrape::fetch(&options.admin))?;
         fetched
             .inspect_err(|error| tracing::warn!("the server's figures will be absent: {error:#}"))
             .ok()
     };
     std::thread::scope(|scope| {
         let scraper = scope.spawn(|| scrape(timing.measure_from).zip(scrape(timing.until)));
-        let follower = scope.spawn(|| follow(options.admin.as_deref()?, rate, timing));
+        let follower = scope.spawn(|| follow(&options.admin, rate, timing));
         progress(timing);
         let scrapes = scraper
             .join()

@@ -169,6 +169,12 @@ const FIGURES: &[Figure] = &[
         report.corrections?.near_border_p99_cm
     }),
     ("respawns", |report| report.respawns.map(|count| count as f64)),
+    ("outages of bots", |report| {
+        Some(report.outages?.lengths_ms.samples as f64)
+    }),
+    ("outages p50, ms", |report| report.outages?.lengths_ms.p50),
+    ("outages p99, ms", |report| report.outages?.lengths_ms.p99),
+    ("bots still out", |report| Some(report.outages?.still_out as f64)),
     ("bots in the stalled zone", |report| {
         report.back_after_stall.map(|bots| bots.of as f64)
     }),

@@ -321,7 +321,7 @@ fn a_run_counts_faults_throughout_and_handoffs_of_its_window() {
     let pause = Step::Pause(Duration::from_millis(900));
     let url = serve(vec![vec![before.send(), pause, within.send()]]);
     let timing = Timing::start(0, Duration::from_millis(600), Duration::from_secs(1));
-    let followed = follow(&url, TickRate::default(), &timing).expect("an audit");
+    let followed = follow(std::slice::from_ref(&url), TickRate::default(), &timing).expect("an audit");
     let (audit, handoffs) = (followed.audit, followed.handoffs);
     assert_eq!((audit.entities, audit.duplicated, audit.lost), (2, 1, 0));
     assert_eq!((handoffs.total, handoffs.per_second), (2, Some(2.0)));
@@ -333,5 +333,5 @@ fn a_run_counts_faults_throughout_and_handoffs_of_its_window() {
 
     let url = serve(vec![vec![Step::Status("404 Not Found")]]);
     let timing = Timing::start(0, Duration::from_millis(100), Duration::from_millis(100));
-    assert_eq!(follow(&url, TickRate::default(), &timing), None);
+    assert_eq!(follow(std::slice::from_ref(&url), TickRate::default(), &timing), None);
 }

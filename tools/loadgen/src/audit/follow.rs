@@ -20,9 +20,12 @@ pub struct Followed {
     pub handoffs: Handoffs,
 }
 
-/// Watches the server at `admin` until the run is over; none if it serves no audit, which is said once.
-pub fn follow(admin: &str, rate: TickRate, timing: &Timing) -> Option<Followed> {
-    let begun = Watch::begin(&[admin.to_owned()], rate);
+/// Watches the servers at `admin` until the run is over; none if there are none, or if they serve no audit, which is said once.
+pub fn follow(admin: &[String], rate: TickRate, timing: &Timing) -> Option<Followed> {
+    if admin.is_empty() {
+        return None;
+    }
+    let begun = Watch::begin(admin, rate);
     let mut watch = begun.inspect_err(|error| tracing::warn!("no audit: {error:#}")).ok()?;
     let mut told = 0;
     watch_until(&mut watch, timing.measure_from, &mut told);

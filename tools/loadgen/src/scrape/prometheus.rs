@@ -63,6 +63,11 @@ impl Metrics {
         Ok(Self { samples })
     }
 
+    /// Puts the samples of another page beside these: sums are then over both.
+    pub fn add(&mut self, other: Self) {
+        self.samples.extend(other.samples);
+    }
+
     /// The sum over the samples of `name` that carry all of `labels`; absent when there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let matching = self

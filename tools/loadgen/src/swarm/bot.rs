@@ -13,6 +13,7 @@ use meridian_link::{ConditionedIo, LinkConditions, PacketIo, PolledUdp, bind_udp
 
 use super::border::{WATCHER_EVERY, is_near_border};
 use super::driver::DriverOptions;
+use super::outage::Acting;
 use crate::probe::ProbeId;
 use crate::report::Wire;
 
@@ -32,6 +33,7 @@ pub(super) struct Bot {
     near_border_ticks: u64,
     /// Whether it was told where the bot was when the stall began.
     found_by_stall: bool,
+    acting: Acting,
 }
 
 impl Bot {
@@ -71,6 +73,7 @@ impl Bot {
             compared_before: 0,
             near_border_ticks: 0,
             found_by_stall: false,
+            acting: Acting::default(),
         };
         Ok((bot, socket))
     }
@@ -132,6 +135,10 @@ impl Bot {
         for sample in &samples {
             if let Some(id) = own_id(sample.sequence) {
                 measured.board.echoed(id, sample.echoed);
+            }
+            let outage = self.acting.acted(sample.echoed, self.probe_every);
+            if let Some(outage) = outage.filter(|_| options.timing.measures(sample.echoed)) {
+                measured.outages.record(outage);
             }
             if let Some(terms) = sample.terms.filter(|_| options.timing.measures(sample.stamped)) {
                 measured.record_terms(&terms);
@@ -223,6 +230,11 @@ impl Bot {
     /// Whether the bot ever was in the world.
     pub(super) fn was_in_world(&self) -> bool {
         self.in_world
+    }
+
+    /// Whether the bot has not seen an action of its own applied for too long.
+    pub(super) fn is_out(&self, now: Instant) -> bool {
+        self.acting.is_out(now, self.probe_every)
     }
 
     /// Connections that broke, since the bot's start.

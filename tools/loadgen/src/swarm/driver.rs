@@ -47,10 +47,12 @@ pub(super) struct Part {
     pub(super) compared: u64,
     pub(super) respawns: u64,
     pub(super) near_border_ticks: u64,
+    pub(super) still_out: u64,
 }
 
 impl Part {
     fn count(bots: &[Bot], cpu: Option<ThreadTime>) -> Self {
+        let now = Instant::now();
         Self {
             connected: bots.iter().filter(|bot| bot.was_in_world()).count() as u64,
             disconnected: bots.iter().map(Bot::disconnects).sum(),
@@ -60,6 +62,7 @@ impl Part {
             compared: bots.iter().map(Bot::states_compared).sum(),
             respawns: bots.iter().map(Bot::respawns).sum(),
             near_border_ticks: bots.iter().map(Bot::near_border_ticks).sum(),
+            still_out: bots.iter().filter(|bot| bot.is_out(now)).count() as u64,
         }
     }
 
@@ -73,6 +76,7 @@ impl Part {
             compared: sum.compared + part.compared,
             respawns: sum.respawns + part.respawns,
             near_border_ticks: sum.near_border_ticks + part.near_border_ticks,
+            still_out: sum.still_out + part.still_out,
         })
     }
 }

@@ -16,7 +16,7 @@ fn world() -> WorldDefinition {
 fn options(zone: &str, seconds: u64) -> SwarmOptions {
     SwarmOptions {
         server: String::new(),
-        admin: Some("http://127.0.0.1:1/".to_owned()),
+        admin: vec!["http://127.0.0.1:1/".to_owned()],
         bots: 4,
         measure: Duration::from_secs(seconds),
         warmup: Duration::ZERO,
@@ -68,7 +68,7 @@ fn admin(status: &'static str) -> (String, JoinHandle<String>) {
 fn call(status: &'static str) -> (anyhow::Result<()>, String) {
     let (url, answering) = admin(status);
     let mut options = options("south-west", 4);
-    options.admin = Some(url);
+    options.admin = vec![url];
     let mut stalled = stalled(&options).unwrap().unwrap();
     stalled.at = Instant::now();
     let result = stalled.run(&Timing::start(0, Duration::ZERO, options.measure));
