@@ -33,6 +33,18 @@ build-client:
 demo *arguments: build
     scripts/demo {{ arguments }}
 
+# Start a whole cluster on this machine: Valkey, a process per zone, two gateways and auth. Ctrl-C ends it; `-- COMMAND` runs one against it.
+[positional-arguments]
+cluster *arguments: build
+    scripts/setup cluster
+    scripts/cluster "$@"
+
+# Let faults befall a cluster, each under a swarm with the audit on, and print what came of it. Names pick some: `./just faults zone-killed`.
+[positional-arguments]
+faults *arguments: build
+    scripts/setup cluster
+    scripts/faults "$@"
+
 # Measure every bar of the README: 5 runs each, beside a stock lightyear server. `--only latency`, `borders` or `window` for a part.
 bars *arguments: build build-client
     scripts/bars {{ arguments }}

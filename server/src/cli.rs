@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use meridian_ids::{TICK_RATE_HZ_MAX, TICK_RATE_HZ_MIN};
 use meridian_telemetry::LogFormat;
 use serde_json::{Map, Value, json};
@@ -20,19 +20,86 @@ Examples:
   server                                  the whole world in one process
   server --http 127.0.0.1:0 --admin 127.0.0.1:0 --gateway 127.0.0.1:0 --ready-file /tmp/ready.json
                                           on free ports, which the file then names
+  server --bus valkey://127.0.0.1:6379 --roles zone --zone north-west
+                                          one zone of a world on several machines; ./just cluster starts a whole one
   server --roles auth --config auth.toml  one role, for a split deployment";
+
+/// What `server` does beside running roles.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Print the zones of a cluster: who has them, how far behind they are, how long their ticks take
+    Status(StatusArgs),
+    /// Make the certificates that the processes of a cluster know each other by
+    Certs(CertsArgs),
+}
+
+/// Arguments of `server status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Valkey server of the cluster
+    #[arg(long, value_name = "URL", env = "MERIDIAN_BUS__URL")]
+    pub bus: String,
+    /// World file (TOML), for the names of its zones
+    #[arg(long, value_name = "FILE", default_value = "assets/data/world.toml")]
+    pub world: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `server certs`.
+#[derive(Clone, Debug, Args)]
+pub struct CertsArgs {
+    /// Folder of the cluster's authority, made if it is not there. Keep its key: who has it can join the cluster
+    #[arg(long, value_name = "FOLDER", default_value = "certificates/authority")]
+    pub authority: PathBuf,
+    /// Folder for the certificate of one process; it is named with --certificates when the process starts
+    #[arg(long, value_name = "FOLDER", default_value = "certificates")]
+    pub out: PathBuf,
+    /// What the process may be, separated by commas: zone, gateway
+    #[arg(long, value_name = "ROLE,...", value_delimiter = ',', default_value = "zone,gateway")]
+    pub roles: Vec<String>,
+    /// Whose certificate it is, for people
+    #[arg(long, value_name = "NAME", default_value = "meridian")]
+    pub name: String,
+    /// Replace a certificate that is there
+    #[arg(long)]
+    pub replace: bool,
+}
 
 /// Meridian: an authoritative multi-zone game server.
 #[derive(Clone, Debug, Default, Parser)]
-#[command(name = "server", version, about, after_help = AFTER_HELP)]
+#[command(name = "server", version, about, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub struct Cli {
+    /// Something else than to run roles.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Roles to run, separated by commas [default: all this binary was built with]
     #[arg(long, value_name = "ROLE,...", value_delimiter = ',')]
     pub roles: Option<Vec<Role>>,
 
     /// Zones to run, by their names in the world file, separated by commas [default: all]
-    #[arg(long, value_name = "ZONE,...", value_delimiter = ',')]
+    #[arg(long, alias = "zone", value_name = "ZONE,...", value_delimiter = ',')]
     pub zones: Option<Vec<String>>,
+
+    /// Valkey server that the processes of a cluster share: valkey://[user:password@]host[:port] [default: none, everything is in this
+    /// process]
+    #[arg(long, value_name = "URL")]
+    pub bus: Option<String>,
+
+    /// UDP address for the zones and gateways of other processes; port 0 picks a free one [default: 127.0.0.1:7720]
+    #[arg(long, value_name = "ADDR")]
+    pub fabric: Option<SocketAddr>,
+
+    /// Folder with this process's certificates for the fabric, as `server certs` makes it [default: certificates]
+    #[arg(long, value_name = "FOLDER")]
+    pub certificates: Option<PathBuf>,
+
+    /// Name of this process in the cluster: one that is started again under its name takes its zones over at once [default: the
+    /// machine's name]
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
 
     /// Let POST /v1/fault/zones/ZONE/stall?ms=N and .../panic on the admin listener do so, for tests and measurements
     #[arg(long)]
@@ -93,6 +160,16 @@ impl Cli {
         set("world", "file", self.world.as_ref().map(|file| json!(file)));
         set("world", "tick_rate_hz", self.tick_rate.map(|hz| json!(hz)));
         set("log", "format", self.log_format.map(|format| json!(format)));
+        set("bus", "url", self.bus.as_ref().map(|url| json!(url)));
+        set("fabric", "listen", self.fabric.map(|address| json!(address)));
+        set(
+            "fabric",
+            "certificates",
+            self.certificates.as_ref().map(|folder| json!(folder)),
+        );
+        if let Some(instance) = &self.instance {
+            keys.insert("instance".to_owned(), json!(instance));
+        }
         if let Some(roles) = &self.roles {
             keys.insert("roles".to_owned(), json!(roles));
         }

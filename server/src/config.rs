@@ -1,6 +1,6 @@
 //! The configuration: one tree, a section per role. Defaults < file < environment < flags.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use figment::{
@@ -12,10 +12,13 @@ use meridian_runtime::SecretKey;
 use meridian_telemetry::LogFormat;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{cli::Cli, role::Role};
+use crate::{cli::Cli, role::Role, secret_url::SecretUrl};
 
 /// What a variable of the environment begins with.
 const ENVIRONMENT_PREFIX: &str = "MERIDIAN_";
+
+/// Bytes of an instance's name: it is in every claim of a zone.
+const INSTANCE_BYTES_MAX: usize = 64;
 
 /// What parts the keys of a path in a variable's name.
 const ENVIRONMENT_SEPARATOR: &str = "__";
@@ -30,6 +33,9 @@ pub struct Config {
     /// Zones to run, by their names: a list, or one text with commas; all of the world's if empty.
     #[serde(deserialize_with = "list_or_text")]
     pub zones: Vec<String>,
+    /// Names this process among those of a cluster: what is started again under the same name takes its zones over at once. The
+    /// machine's name, if none is given.
+    pub instance: Option<String>,
     /// Whether the admin listener takes orders to let faults happen. For tests and measurements.
     pub fault_injection: bool,
     /// Where to write every bound address once all roles are ready.
@@ -42,6 +48,10 @@ pub struct Config {
     pub http: HttpConfig,
     /// The admin listener.
     pub admin: AdminConfig,
+    /// Where ownership and facts are written down.
+    pub bus: BusConfig,
+    /// What zones and gateways of different processes are connected by.
+    pub fabric: FabricConfig,
     /// What `auth` and the gateways share.
     pub netcode: NetcodeConfig,
     /// The role `gateway`.
@@ -130,6 +140,40 @@ impl Default for AdminConfig {
     }
 }
 
+/// Section `bus`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusConfig {
+    /// The Valkey server: `valkey://[user:password@]host[:port]`, or `valkeys://` over TLS. Without it everything is in this process, zones and
+    /// gateway together, and ends with it.
+    pub url: Option<SecretUrl>,
+}
+
+/// Section `fabric`. Only a cluster needs it: a process whose `bus.url` is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FabricConfig {
+    /// Where to listen, UDP: zones for gateways and other zones.
+    pub listen: SocketAddr,
+    /// Where other processes reach it, if that is another address than it listens on; needed when it listens on all of them.
+    pub public_address: Option<SocketAddr>,
+    /// The folder that `server certs` made: `authority.pem`, `certificate.pem` and `key.pem` of this process.
+    pub certificates: PathBuf,
+    /// Addresses of zones by their names, for those that are not to be looked up in the bus.
+    pub zones: BTreeMap<String, SocketAddr>,
+}
+
+impl Default for FabricConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7720)),
+            public_address: None,
+            certificates: PathBuf::from("certificates"),
+            zones: BTreeMap::new(),
+        }
+    }
+}
+
 /// Section `netcode`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -165,12 +209,15 @@ impl Default for Config {
         Self {
             roles: Role::built_in(),
             zones: Vec::new(),
+            instance: None,
             fault_injection: false,
             ready_file: None,
             world: WorldConfig::default(),
             log: LogConfig::default(),
             http: HttpConfig::default(),
             admin: AdminConfig::default(),
+            bus: BusConfig::default(),
+            fabric: FabricConfig::default(),
             netcode: NetcodeConfig::default(),
             gateway: GatewayConfig::default(),
             auth: AuthSection::default(),
@@ -214,8 +261,34 @@ impl Config {
         self.roles.contains(&role)
     }
 
+    /// Whether this process is one of several that share a world.
+    #[must_use]
+    pub fn is_clustered(&self) -> bool {
+        self.bus.url.is_some()
+    }
+
     fn validate(&self) -> anyhow::Result<()> {
         ensure!(!self.roles.is_empty(), "roles: at least one is needed");
+        ensure!(
+            self.is_clustered() || self.runs(Role::Zone) == self.runs(Role::Gateway),
+            "bus.url: zones and gateways of different processes meet in a Valkey server; name it, or name both roles, or neither"
+        );
+        if let Some(name) = &self.instance {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            ensure!(
+                !name.is_empty() && name.len() <= INSTANCE_BYTES_MAX && name.chars().all(is_plain),
+                "instance: {name:?} is no name; take up to {INSTANCE_BYTES_MAX} letters, digits, dots and dashes"
+            );
+        }
+        ensure!(
+            !self.is_clustered()
+                || !self.fabric.listen.ip().is_unspecified()
+                || self.fabric.public_address.is_some()
+                || !self.runs(Role::Zone),
+            "fabric.public_address: the fabric listens on {}, so gateways and other zones must be told where to reach it",
+            self.fabric.listen
+        );
+        validate_public_address("fabric.public_address", self.fabric.public_address)?;
         for role in &self.roles {
             if !role.is_built_in() {
                 bail!("roles: this binary was built without {role}; build it with `--features {role}`");

@@ -7,6 +7,8 @@
 pub mod admin;
 pub mod audit;
 pub mod cli;
+pub mod cluster;
+pub mod commands;
 pub mod config;
 pub mod faults;
 pub mod listen;
@@ -15,5 +17,6 @@ pub mod node;
 pub mod ready_file;
 pub mod role;
 pub mod roles;
+pub mod secret_url;
 pub mod signals;
 pub mod world;

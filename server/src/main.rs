@@ -7,7 +7,13 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use meridian_server::{cli::Cli, config::Config, node, signals::Signals};
+use meridian_server::{
+    cli::{Cli, Command},
+    commands,
+    config::Config,
+    node,
+    signals::Signals,
+};
 use meridian_telemetry::{Metrics, install_logs};
 use mimalloc::MiMalloc;
 
@@ -31,18 +37,16 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
+    if let Some(command) = &cli.command {
+        return run_command(command);
+    }
     let config = Config::load(cli)?;
     if cli.dump_config {
         return print(&config.dump()?);
     }
     install_logs(config.log.format, &config.log.filter)?;
     let metrics = Metrics::install()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(ASYNC_WORKER_THREADS)
-        .thread_name("meridian-io")
-        .enable_all()
-        .build()
-        .context("cannot start the async runtime")?;
+    let runtime = async_runtime()?;
     let result = runtime.block_on(async {
         let signals = Signals::install()?;
         node::run(config, metrics, signals).await
@@ -50,6 +54,27 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     // What still runs has been reported by name; it must not hold the process.
     runtime.shutdown_background();
     result
+}
+
+fn async_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(ASYNC_WORKER_THREADS)
+        .thread_name("meridian-io")
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
+}
+
+/// What ends by itself: no roles, no ports, no logs but errors.
+fn run_command(command: &Command) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match command {
+        Command::Status(args) => {
+            let text = async_runtime()?.block_on(commands::status::run(args))?;
+            print(&text)
+        }
+        Command::Certs(args) => commands::certs::run(args, &mut out),
+    }
 }
 
 /// Who reads the other end of a pipe may leave early: that is no error of ours.

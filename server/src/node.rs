@@ -7,14 +7,17 @@ use std::{
 
 use anyhow::{Context, bail};
 use axum::Router;
-use meridian_ids::{TickClock, TickRate};
+use meridian_ids::{ClockSteering, TickClock, TickRate};
 use meridian_runtime::{Health, SecretKey, StopCause, TaskLedger};
 use meridian_telemetry::Metrics;
 use tokio::net::TcpListener;
 
+#[cfg(all(feature = "zone", feature = "gateway"))]
+use crate::roles::ClusterFabric;
 use crate::{
     admin::{self, AdminState},
     audit::{self, AuditHub},
+    cluster::ClusterBus,
     config::Config,
     faults::{self, Faults},
     listen,
@@ -78,6 +81,10 @@ struct Node {
     bound: BoundAddresses,
     audit: Arc<AuditHub>,
     faults: Arc<Faults>,
+    #[cfg(all(feature = "zone", feature = "gateway"))]
+    fabric: Option<Arc<meridian_fabric::FabricEndpoint>>,
+    /// What keeps the clock at the time that a cluster shares.
+    steering: Option<(ClusterBus, TickClock, ClockSteering)>,
 }
 
 impl Node {
@@ -92,6 +99,17 @@ impl Node {
         let health = Health::new();
         // A gateway elsewhere needs the configured key, and `Config` made sure that there is one.
         let netcode_key = config.netcode.private_key.clone().unwrap_or_else(SecretKey::generate);
+        let cluster = match &config.bus.url {
+            Some(url) => Some(ClusterBus::join(&config, url.expose(), &world, admin.local_addr()?).await?),
+            None => None,
+        };
+        let (clock, steering) = match &cluster {
+            Some(cluster) => {
+                let (clock, steering) = cluster.clock(world.tick_rate).await?;
+                (clock, Some(steering))
+            }
+            None => (world_clock(world.tick_rate)?, None),
+        };
         let (audit, faults) = (Arc::new(AuditHub::default()), Arc::new(Faults::default()));
         let mut context = CreateContext {
             config: &config,
@@ -99,15 +117,19 @@ impl Node {
             netcode_key: &netcode_key,
             health: &health,
             http_routes: Router::new(),
-            clock: world_clock(world.tick_rate)?,
+            clock,
             audit: Arc::clone(&audit),
             faults: Arc::clone(&faults),
             #[cfg(all(feature = "zone", feature = "gateway"))]
             local: None,
+            cluster: cluster.clone(),
+            #[cfg(all(feature = "zone", feature = "gateway"))]
+            fabric: None,
             bound: BoundAddresses {
                 http: http.as_ref().map(TcpListener::local_addr).transpose()?,
                 admin: Some(admin.local_addr()?),
                 gateway: None,
+                fabric: None,
             },
         };
         let mut roles = Vec::with_capacity(config.roles.len());
@@ -115,6 +137,8 @@ impl Node {
             let created = roles::create(*role, &mut context).with_context(|| format!("role {role}"))?;
             roles.push((*role, created));
         }
+        #[cfg(all(feature = "zone", feature = "gateway"))]
+        let fabric = context.fabric.as_ref().map(ClusterFabric::endpoint);
         let CreateContext { http_routes, bound, .. } = context;
         let http = http.map(|listener| (listener, http_routes));
         Ok(Self {
@@ -127,6 +151,11 @@ impl Node {
             bound,
             audit,
             faults,
+            #[cfg(all(feature = "zone", feature = "gateway"))]
+            fabric,
+            steering: cluster
+                .zip(steering)
+                .map(|(cluster, steering)| (cluster, clock, steering)),
         })
     }
 
@@ -142,6 +171,9 @@ impl Node {
             config,
             audit,
             faults,
+            steering,
+            #[cfg(all(feature = "zone", feature = "gateway"))]
+            fabric,
             ..
         } = self;
         let state = AdminState {
@@ -157,6 +189,21 @@ impl Node {
         ledger.spawn("metrics upkeep", |stop| async move {
             metrics.run_upkeep(stop.cancelled()).await;
         })?;
+        if let Some((cluster, clock, steering)) = steering {
+            ledger.spawn("world clock", |stop| cluster.steer(clock, steering, stop))?;
+        }
+        // Before the roles, so that it ends after them: their last words are sent.
+        #[cfg(all(feature = "zone", feature = "gateway"))]
+        if let Some(fabric) = fabric {
+            ledger.spawn("fabric", |stop| async move {
+                stop.cancelled().await;
+                // It waits for a moment, until others have heard of it.
+                let closing = tokio::task::spawn_blocking(move || fabric.close());
+                if closing.await.is_err() {
+                    tracing::warn!("the fabric was not closed in order");
+                }
+            })?;
+        }
         for (role, created) in roles {
             created.start(&ledger).with_context(|| format!("role {role}"))?;
         }

@@ -18,6 +18,8 @@ pub struct BoundAddresses {
     pub admin: Option<SocketAddr>,
     /// The gateway's UDP socket, if it runs here.
     pub gateway: Option<SocketAddr>,
+    /// The fabric's UDP socket, if this process runs a zone or a gateway of a cluster.
+    pub fabric: Option<SocketAddr>,
 }
 
 /// The file on the disk; dropping it removes the file.
@@ -92,11 +94,12 @@ mod tests {
             http: "127.0.0.1:1".parse().ok(),
             admin: "127.0.0.1:2".parse().ok(),
             gateway: None,
+            fabric: None,
         };
         let file = ReadyFile::write(&path, &bound).unwrap();
         let written: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         let expected = serde_json::json!({
-            "http": "127.0.0.1:1", "admin": "127.0.0.1:2", "gateway": null, "pid": std::process::id(),
+            "http": "127.0.0.1:1", "admin": "127.0.0.1:2", "gateway": null, "fabric": null, "pid": std::process::id(),
         });
         assert_eq!(written, expected);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);

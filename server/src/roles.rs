@@ -3,6 +3,8 @@
 #[cfg(feature = "auth")]
 mod auth;
 #[cfg(all(feature = "zone", feature = "gateway"))]
+mod cluster;
+#[cfg(all(feature = "zone", feature = "gateway"))]
 mod gateway;
 #[cfg(all(feature = "zone", feature = "gateway"))]
 mod local;
@@ -15,10 +17,13 @@ use axum::Router;
 use meridian_ids::TickClock;
 use meridian_runtime::{Health, SecretKey, TaskLedger};
 
-use crate::{audit::AuditHub, config::Config, faults::Faults, ready_file::BoundAddresses, role::Role, world::World};
+use crate::{
+    audit::AuditHub, cluster::ClusterBus, config::Config, faults::Faults, ready_file::BoundAddresses, role::Role,
+    world::World,
+};
 
 #[cfg(all(feature = "zone", feature = "gateway"))]
-pub use local::LocalFabric;
+pub use {cluster::ClusterFabric, local::LocalFabric};
 
 /// Connects an instance of a zone with gateways, neighbours and the bus; called once for each instance.
 #[cfg(all(feature = "zone", feature = "gateway"))]
@@ -54,6 +59,11 @@ pub struct CreateContext<'a> {
     /// What the zones and the gateway of one process share, once a role asked for it.
     #[cfg(all(feature = "zone", feature = "gateway"))]
     pub local: Option<LocalFabric>,
+    /// This process's place in a cluster, if it is in one.
+    pub cluster: Option<ClusterBus>,
+    /// What zones and gateway of this process are connected to others by, once a role asked for it.
+    #[cfg(all(feature = "zone", feature = "gateway"))]
+    pub fabric: Option<ClusterFabric>,
 }
 
 #[cfg(all(feature = "zone", feature = "gateway"))]
@@ -64,6 +74,19 @@ impl CreateContext<'_> {
             Some(local) => Ok(local),
             none => Ok(none.insert(LocalFabric::new(self.config, self.world, &self.clock)?)),
         }
+    }
+
+    /// What the zones and the gateway of this process are connected to other processes by; none where there are no others.
+    fn fabric(&mut self) -> anyhow::Result<Option<(&ClusterFabric, &ClusterBus)>> {
+        let Some(cluster) = &self.cluster else {
+            return Ok(None);
+        };
+        if self.fabric.is_none() {
+            let fabric = ClusterFabric::new(self.config, self.world, cluster)?;
+            self.bound.fabric = Some(fabric.local_addr());
+            self.fabric = Some(fabric);
+        }
+        Ok(self.fabric.as_ref().map(|fabric| (fabric, cluster)))
     }
 }
 

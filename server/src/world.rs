@@ -22,6 +22,20 @@ struct OwnTickRate {
     tick_rate_hz: Option<TickRate>,
 }
 
+/// What every process needs to know of the file, whatever the game makes of the rest.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Names {
+    name: String,
+    zones: Vec<ZoneName>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ZoneName {
+    name: String,
+}
+
 /// A world file that was read.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -29,6 +43,10 @@ pub struct World {
     pub path: PathBuf,
     /// Its text.
     pub text: Arc<str>,
+    /// Its name: processes of one cluster that name the same world share it.
+    pub name: Arc<str>,
+    /// The names of its zones, by their ids.
+    pub zones: Vec<String>,
     /// The rate that counts: the configuration's, or the file's, or the default.
     pub tick_rate: TickRate,
     /// The file as JSON with the rate that counts.
@@ -67,12 +85,16 @@ impl World {
                 .tick_rate_hz
                 .unwrap_or_default(),
         };
+        // What is of another shape is for the game to refuse, which says more.
+        let names: Names = toml::from_str(&text).unwrap_or_default();
         document.insert(TICK_RATE_KEY.to_owned(), Value::from(tick_rate.hz()));
         let json = serde_json::to_string(&document).context("cannot write the world as JSON")?;
         let hash = document_hash(&json);
         Ok(Self {
             path: path.to_owned(),
             text: text.into(),
+            name: names.name.into(),
+            zones: names.zones.into_iter().map(|zone| zone.name).collect(),
             tick_rate,
             json: json.into(),
             hash: hash.into(),

@@ -45,7 +45,7 @@ pub fn build(cli: &Cli) -> App {
     app.configure_sets(
         Update,
         (
-            meridian_client_net::ShownSystems::Predict,
+            meridian_client_net::ShownSystems::Copies,
             AppSystems::Place,
             AppSystems::Camera,
             AppSystems::Overlay,

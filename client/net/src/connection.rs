@@ -1,6 +1,12 @@
 //! The life of a connection: session, link, welcome, and all of it again when it breaks.
 //!
-//! An app has a [`Connector`]. It begins with a session at hand, or idle until it is told whom to join ([`Connector::join`]).
+//! An app has a [`Connector`]. It begins with a session at hand, or idle until it is told whom to join ([`Connector::join`]). A gateway that
+//! falls silent is listened to while another one is sought: whichever speaks first is played through. Nothing here reads a packet or
+//! knows what is replicated.
+
+mod opening;
+mod stash;
+mod supervision;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,37 +14,29 @@ use std::time::{Duration, Instant};
 
 use bevy::app::{App, Last};
 use bevy::ecs::entity::Entity;
-use bevy::ecs::lifecycle::Add;
-use bevy::ecs::observer::On;
 use bevy::ecs::query::With;
 use bevy::ecs::resource::Resource;
-use bevy::ecs::system::{Query, Res, ResMut};
-use bevy::ecs::world::World;
-use bevy::time::{Real, Time};
-use crossbeam_channel::{Receiver, TryRecvError, bounded};
-use lightyear::core::timeline::SetTickDuration;
-use lightyear::netcode::ConnectToken;
-use lightyear::prelude::client::{Connect, Disconnect, NetcodeClient, NetcodeConfig};
-use lightyear::prelude::{Authentication, Disconnected, DisconnectedReason, Linked};
+use bevy::ecs::system::Res;
+use crossbeam_channel::Receiver;
 use lightyear_replication::receive::ReplicationReceiver;
-use meridian_game::{OwnerZone, Scenery, Welcome, WorldDefinition};
+use meridian_game::{OwnerZone, Welcome, WorldDefinition};
 use meridian_ids::WorldEntityId;
-use meridian_link::{
-    Arrival, ConditionedIo, LinkConditionsHandle, LinkEndpoint, PacketIo, ThreadedUdp, any_address_for, bind_udp,
-};
 
-use crate::interpolation::InterpolationDelay;
-use crate::plugin::Clock;
-use crate::prediction::PredictionRing;
-use crate::probe::Probes;
-use crate::session::{Session, SessionError, request_session};
+use crate::session::{Session, SessionError, SessionProvider, SessionQuery};
 
-/// How long after a connection broke the next one is tried; doubled with each failure, up to the second.
+pub use opening::OpenLink;
+pub(crate) use opening::connect;
+
+/// How long after a connection broke the next one is tried; doubled with each failure, up to the second. A connection that had held is tried
+/// again at once, and then so.
 pub const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
-/// How long the gateway may be silent while playing.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the gateway may be silent while playing before another one is sought. It says something in each tick in which anything changes,
+/// its player's state at least each sixth, and without any zone ten keep-alives in a second.
+pub const SILENCE_MAX: Duration = Duration::from_millis(500);
 /// How long the gateway may take to answer and to welcome the player.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that was in the world for so long had held: that it broke says nothing of the next one.
+const HELD_MIN: Duration = Duration::from_secs(2);
 
 /// How long a link that was left stays open: its goodbye is sent in the next frame.
 pub const GOODBYE: Duration = Duration::from_millis(350);
@@ -50,7 +48,7 @@ pub enum ConnectionState {
     Idle,
     /// The gateway has not welcomed the player yet.
     Connecting,
-    /// In the world.
+    /// In the world. Its gateway may be silent at the moment; see [`Connector::silent_since`].
     Playing,
     /// Broken; trying again.
     Reconnecting {
@@ -66,6 +64,17 @@ pub enum ConnectionState {
     },
 }
 
+/// A link to another gateway, beside the one that fell silent.
+struct Candidate {
+    link: Entity,
+    session: Session,
+    deadline: Instant,
+    /// It ended before it was of any use.
+    failed: bool,
+    welcome: Option<Welcome>,
+    owner_zone: Option<OwnerZone>,
+}
+
 /// Where sessions come from, and how the connection fares.
 #[derive(Resource)]
 pub struct Connector {
@@ -77,21 +86,40 @@ pub struct Connector {
     pub owner_zone: Option<OwnerZone>,
     /// How often another zone, or another instance of it, took the own player over.
     pub owner_changes: u64,
-    /// Connections that broke.
+    /// Connections that broke, or were given up for another gateway's.
     pub disconnects: u64,
+    /// Of these, those that another gateway took over before they had ended.
+    pub takeovers: u64,
     /// How often the own player's entity was another than before, within a connection.
     pub respawns: u64,
     server_url: Option<String>,
     name: String,
+    /// What the next session is asked for with.
+    resume: Option<String>,
+    known_world: Option<(String, Arc<WorldDefinition>)>,
     link: Option<Entity>,
-    /// The link that is left, until its goodbye is sent.
-    leaving: Option<(Entity, Instant)>,
-    left: bool,
+    /// The gateway at the other end of the link.
+    gateway: Option<SocketAddr>,
+    /// The gateway that the last connection was lost to, until another one has welcomed the player.
+    lost_gateway: Option<SocketAddr>,
+    candidate: Option<Candidate>,
+    silent_since: Option<Instant>,
+    welcomed_at: Option<Instant>,
+    /// Links that are left, until their goodbyes are sent.
+    leaving: Vec<(Entity, Instant)>,
+    /// Links that are to be left.
+    left: Vec<Entity>,
+    /// Whether what was shown of the world is to stay in sight when a link ends.
+    shows_world: bool,
     /// The last entity that was the own player of this connection.
     own: Option<Entity>,
     deadline: Instant,
     retry_at: Option<Instant>,
+    /// Whether a session is to be asked for at once.
+    asks: bool,
     attempt: u32,
+    /// Tries that were put off since the last one that was not.
+    delays: u32,
     requested: Option<Receiver<Result<Session, SessionError>>>,
 }
 
@@ -104,16 +132,27 @@ impl Connector {
             owner_zone: None,
             owner_changes: 0,
             disconnects: 0,
+            takeovers: 0,
             respawns: 0,
             server_url,
             name,
+            resume: None,
+            known_world: None,
             link: None,
-            leaving: None,
-            left: false,
+            gateway: None,
+            lost_gateway: None,
+            candidate: None,
+            silent_since: None,
+            welcomed_at: None,
+            leaving: Vec::new(),
+            left: Vec::new(),
+            shows_world: false,
             own: None,
             deadline: now + CONNECT_TIMEOUT,
             retry_at: None,
+            asks: false,
             attempt: 0,
+            delays: 0,
             requested: None,
         }
     }
@@ -133,15 +172,19 @@ impl Connector {
         self.server_url = Some(server_url.to_owned());
         name.clone_into(&mut self.name);
         self.state = ConnectionState::Connecting;
-        self.attempt = 0;
-        request(self);
+        (self.attempt, self.delays) = (0, 0);
+        self.asks = true;
     }
 
-    /// Ends the connection and wants no other. The gateway is told.
+    /// Ends the connection and wants no other. The gateway is told, and the next session is another player's.
     pub fn leave(&mut self) {
-        self.left |= self.link.is_some();
+        self.left.extend(self.link.take());
+        self.left.extend(self.candidate.take().map(|candidate| candidate.link));
         self.requested = None;
         self.retry_at = None;
+        self.asks = false;
+        (self.resume, self.gateway, self.lost_gateway) = (None, None, None);
+        self.shows_world = false;
         self.forget_world();
         self.state = ConnectionState::Idle;
     }
@@ -153,9 +196,12 @@ impl Connector {
 
     /// Tries a broken connection again now.
     pub fn retry_now(&mut self) {
-        if let Some(retry_at) = &mut self.retry_at {
-            *retry_at = Instant::now().min(*retry_at);
-        }
+        self.asks |= self.retry_at.is_some();
+    }
+
+    /// Since when nothing was heard of the gateway, while playing, if that is long enough for another one to be sought.
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.silent_since
     }
 
     /// What others call the player.
@@ -173,9 +219,40 @@ impl Connector {
         self.link
     }
 
+    /// The gateway that the player is played through.
+    pub fn gateway(&self) -> Option<SocketAddr> {
+        self.gateway.filter(|_| self.link.is_some())
+    }
+
+    /// When a gateway welcomed the player last.
+    pub(crate) fn welcomed_at(&self) -> Option<Instant> {
+        self.welcomed_at
+    }
+
+    /// Whether what was shown is to stay in sight for a while when a link ends: the player wants to be back in that world.
+    pub(crate) fn shows_world(&self) -> bool {
+        self.shows_world
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, ConnectionState::Idle | ConnectionState::Refused { .. })
+    }
+
     fn forget_world(&mut self) {
         self.welcome = None;
         self.owner_zone = None;
+        self.silent_since = None;
+    }
+
+    fn refuse(&mut self, reason: String) {
+        self.shows_world = false;
+        self.state = ConnectionState::Refused { reason };
+    }
+
+    /// What the next session gives is of use for the one after it.
+    fn note_session(&mut self, session: &Session) {
+        self.resume.clone_from(&session.resume);
+        self.known_world = Some((session.world_hash.clone(), Arc::clone(&session.world)));
     }
 
     pub(crate) fn owned_by(&mut self, zone: OwnerZone) {
@@ -185,16 +262,28 @@ impl Connector {
 
     /// Whether a link is the one that is wanted: what the last words on others say is of no account.
     pub(crate) fn listens_to(&self, link: Entity) -> bool {
-        self.link == Some(link) && !self.left
+        self.link == Some(link)
     }
 
-    pub(crate) fn welcomed(&mut self, welcome: Welcome) {
+    /// What the gateway at the end of another link says, if it is the one that is sought while this one is silent.
+    pub(crate) fn candidate_says(&mut self, link: Entity, welcome: Option<Welcome>, zone: Option<OwnerZone>) {
+        if let Some(candidate) = self.candidate.as_mut().filter(|candidate| candidate.link == link) {
+            candidate.welcome = welcome.or(candidate.welcome);
+            candidate.owner_zone = zone.or(candidate.owner_zone);
+        }
+    }
+
+    pub(crate) fn welcomed(&mut self, welcome: Welcome, now: Instant) {
         tracing::debug!(name = self.name, ?welcome, "welcome");
         self.welcome = Some(welcome);
         self.state = ConnectionState::Playing;
         self.attempt = 0;
         self.retry_at = None;
         self.requested = None;
+        self.lost_gateway = None;
+        self.silent_since = None;
+        self.shows_world = true;
+        self.welcomed_at = Some(now);
     }
 
     /// Notes which entity of the client's world the own player is. Others' may look like it for the moments in which they leave.
@@ -206,261 +295,52 @@ impl Connector {
     }
 
     fn broke(&mut self, reason: String, now: Instant) {
+        let mut had_held = false;
         if matches!(self.state, ConnectionState::Playing) {
             self.disconnects += 1;
             self.attempt = 0;
+            let played = self.welcomed_at.map(|at| now.saturating_duration_since(at));
+            had_held = played.is_some_and(|played| played >= HELD_MIN);
+            self.delays = if had_held { 0 } else { self.delays };
         }
         tracing::warn!(name = self.name, reason, "connection lost");
+        self.lost_gateway = self.gateway.or(self.lost_gateway);
         self.forget_world();
         self.attempt += 1;
         self.state = ConnectionState::Reconnecting {
             attempt: self.attempt,
             reason,
         };
-        let (first, longest) = RECONNECT_AFTER;
-        let delay = first.saturating_mul(1 << (self.attempt - 1).min(8)).min(longest);
+        let delay = if had_held { Duration::ZERO } else { self.next_delay() };
         self.retry_at = Some(now + delay);
     }
-}
 
-/// How an app without a [`LinkEndpoint`] opens its socket, for a gateway's address.
-#[derive(Resource, Clone)]
-pub struct OpenLink(Arc<dyn Fn(SocketAddr) -> Result<Box<dyn PacketIo>, String> + Send + Sync>);
-
-impl OpenLink {
-    /// Opens links by `open`; its error tells people what is wrong.
-    pub fn new(open: impl Fn(SocketAddr) -> Result<Box<dyn PacketIo>, String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(open))
+    /// How long to wait before the next try; longer each time.
+    fn next_delay(&mut self) -> Duration {
+        let (first, longest) = RECONNECT_AFTER;
+        let delay = first.saturating_mul(1 << self.delays.min(8)).min(longest);
+        self.delays += 1;
+        delay
     }
 
-    /// A UDP socket with an I/O thread, on a link whose conditions can be changed while it is in use.
-    pub fn udp(conditions: LinkConditionsHandle) -> Self {
-        Self::new(move |gateway| {
-            let socket = bind_udp(any_address_for(gateway)).map_err(|error| error.to_string())?;
-            let seed = u64::from(socket.local_addr().map_or(0, |address| address.port()));
-            // Who draws looks at the socket each frame: nobody is to be woken.
-            let io = ThreadedUdp::start(socket, || {}).map_err(|error| format!("no thread for the socket: {error}"))?;
-            Ok(Box::new(ConditionedIo::controlled_by(io, conditions.clone(), seed)))
+    /// What the next session is asked for with, if there is a server to ask.
+    fn query(&self) -> Option<SessionQuery> {
+        Some(SessionQuery {
+            server_url: self.server_url.clone()?,
+            name: self.name.clone(),
+            resume: self.resume.clone(),
+            // While playing it is the one that fell silent.
+            lost_gateway: self.lost_gateway.or(self.gateway),
+            known_world: self.known_world.clone(),
         })
     }
 }
 
 pub(crate) fn plugin(app: &mut App) {
-    app.add_observer(note_disconnect);
-    app.add_systems(Last, supervise);
-}
-
-/// Lets the app play the world of a session, where it is another than before.
-pub(crate) fn enter_world(world: &mut World, session: &Session) {
-    let rate = session.world.tick_rate_hz;
-    if world.resource::<Clock>().rate() != rate {
-        world.insert_resource(Clock::new(rate));
-        world.insert_resource(lightyear::core::tick::TickDuration(rate.tick_duration()));
-        world.trigger(SetTickDuration(rate.tick_duration()));
-    }
-    if world.get_resource() == Some(session.world.as_ref()) {
-        return;
-    }
-    world.insert_resource::<WorldDefinition>(session.world.as_ref().clone());
-    if world.contains_resource::<PredictionRing>() {
-        world.insert_resource(Scenery::new(&session.world));
-    }
-}
-
-/// The socket of a client's connections.
-fn open_link(world: &mut World, gateway: SocketAddr) -> Result<(), String> {
-    let endpoint = world.get_resource::<LinkEndpoint>();
-    let reaches = endpoint.is_some_and(|endpoint| endpoint.local_addr().is_ipv4() == gateway.is_ipv4());
-    let io = match world.get_resource::<OpenLink>().cloned() {
-        _ if reaches => return Ok(()),
-        Some(OpenLink(open)) => open(gateway)?,
-        None => return Err(format!("this client has no socket for {gateway}")),
-    };
-    world.insert_resource(LinkEndpoint::client(io, gateway, Entity::PLACEHOLDER));
-    Ok(())
-}
-
-/// Opens a link for a session, in place of the one before.
-pub(crate) fn connect(world: &mut World, session: &Session, now: Instant) {
-    if let Some(old) = world.resource_mut::<Connector>().link.take() {
-        despawn(world, old);
-    }
-    world.resource_mut::<Probes>().reset();
-    // Another gateway counts its ticks from another start.
-    if let Some(mut delay) = world.get_resource_mut::<InterpolationDelay>() {
-        *delay = InterpolationDelay::default();
-    }
-    enter_world(world, session);
-    if let Err(reason) = open_link(world, session.gateway) {
-        world.resource_mut::<Connector>().state = ConnectionState::Refused { reason };
-        return;
-    }
-    let client = ConnectToken::try_from_bytes(&session.token)
-        .map_err(|error| error.to_string())
-        .and_then(|token| {
-            NetcodeClient::new(Authentication::Token(token), NetcodeConfig::default())
-                .map_err(|error| error.to_string())
-        });
-    let client = match client {
-        Ok(client) => client,
-        Err(reason) => {
-            world.resource_mut::<Connector>().state = ConnectionState::Refused { reason };
-            return;
-        }
-    };
-    let link = world.spawn((client, Linked, ReplicationReceiver, Arrival(now))).id();
-    world.resource_mut::<LinkEndpoint>().reconnect(session.gateway, link);
-    let mut connector = world.resource_mut::<Connector>();
-    connector.link = Some(link);
-    connector.own = None;
-    connector.deadline = now + CONNECT_TIMEOUT;
-    connector.retry_at = None;
-    world.trigger(Connect { entity: link });
-}
-
-fn note_disconnect(
-    added: On<Add, Disconnected>,
-    reasons: Query<&Disconnected>,
-    time: Res<Time<Real>>,
-    mut connector: ResMut<Connector>,
-) {
-    // Every client entity starts as disconnected; that is not a break.
-    let was_trying = connector.listens_to(added.entity) && connector.retry_at.is_none();
-    let is_over = matches!(connector.state, ConnectionState::Idle | ConnectionState::Refused { .. });
-    if !was_trying || is_over {
-        return;
-    }
-    let reason = reasons
-        .get(added.entity)
-        .map(|reason| in_plain_words(&reason.reason))
-        .unwrap_or_default();
-    connector.broke(reason, time.last_update().unwrap_or_else(Instant::now));
-}
-
-fn despawn(world: &mut World, link: Entity) {
-    if let Ok(link) = world.get_entity_mut(link) {
-        link.despawn();
-    }
-}
-
-/// Says goodbye on a link that was left, and closes it when that is sent.
-fn part(world: &mut World, now: Instant) {
-    let mut connector = world.resource_mut::<Connector>();
-    if std::mem::take(&mut connector.left)
-        && let Some(link) = connector.link.take()
-    {
-        let before = connector.leaving.replace((link, now + GOODBYE));
-        if let Some((before, _)) = before {
-            despawn(world, before);
-        }
-        world.trigger(Disconnect { entity: link });
-    }
-    let mut connector = world.resource_mut::<Connector>();
-    if let Some((link, until)) = connector.leaving
-        && (now >= until || connector.link.is_some())
-    {
-        connector.leaving = None;
-        despawn(world, link);
-    }
-}
-
-fn in_plain_words(reason: &DisconnectedReason) -> String {
-    match reason {
-        DisconnectedReason::ByPeer(None) => "the server ended the connection".to_owned(),
-        DisconnectedReason::ByPeer(Some(reason)) => format!("the server ended the connection: {reason}"),
-        // Names of netcode's states.
-        DisconnectedReason::TransportError(state) if state.contains("TimedOut") => {
-            "the server does not answer any more".to_owned()
-        }
-        DisconnectedReason::TransportError(state) if state.contains("Denied") => {
-            "the gateway refuses more players for now".to_owned()
-        }
-        DisconnectedReason::TransportError(state) if state.contains("TokenExpired") => {
-            "the connection took longer than its session was valid".to_owned()
-        }
-        DisconnectedReason::Unknown => "the connection broke".to_owned(),
-        reason => reason.to_string(),
-    }
-}
-
-/// Notices what takes too long, and brings a broken connection back.
-fn supervise(world: &mut World) {
-    let now = world
-        .resource::<Time<Real>>()
-        .last_update()
-        .unwrap_or_else(Instant::now);
-    part(world, now);
-    let link = world.resource::<Connector>().link;
-    let arrived = link
-        .and_then(|link| world.get::<Arrival>(link))
-        .map_or(now, |arrival| arrival.0);
-    let mut connector = world.resource_mut::<Connector>();
-    match &connector.state {
-        ConnectionState::Playing => {
-            if now.saturating_duration_since(arrived) > SILENCE_TIMEOUT {
-                connector.broke("the gateway fell silent".to_owned(), now);
-            }
-            return;
-        }
-        ConnectionState::Idle | ConnectionState::Refused { .. } => return,
-        ConnectionState::Connecting | ConnectionState::Reconnecting { .. } => {}
-    }
-    if let Some(requested) = &connector.requested {
-        let session = match requested.try_recv() {
-            Ok(session) => session,
-            Err(TryRecvError::Empty) => return,
-            Err(TryRecvError::Disconnected) => {
-                connector.requested = None;
-                connector.broke("the session request ended without an answer".to_owned(), now);
-                return;
-            }
-        };
-        connector.requested = None;
-        match session {
-            Ok(session) => connect(world, &session, now),
-            Err(error) if error.is_temporary() => connector.broke(error.to_string(), now),
-            Err(error) => {
-                connector.state = ConnectionState::Refused {
-                    reason: error.to_string(),
-                }
-            }
-        }
-        return;
-    }
-    match connector.retry_at {
-        Some(retry_at) if now >= retry_at => request(&mut connector),
-        Some(_) => {}
-        None if now >= connector.deadline => {
-            connector.broke("the gateway does not answer; is its UDP port open?".to_owned(), now);
-        }
-        None => {}
-    }
-}
-
-/// Asks for another session on a thread of its own, for the answer may take long.
-fn request(connector: &mut Connector) {
-    let Some(server_url) = connector.server_url.clone() else {
-        connector.state = ConnectionState::Refused {
-            reason: "the connection broke and no server is known".to_owned(),
-        };
-        return;
-    };
-    let (sender, receiver) = bounded(1);
-    let name = connector.name.clone();
-    let spawned = std::thread::Builder::new()
-        .name("session-request".to_owned())
-        .spawn(move || {
-            // The receiver is gone when the client is: then nobody waits for the answer.
-            let _ = sender.send(request_session(&server_url, &name));
-        });
-    match spawned {
-        Ok(_) => connector.requested = Some(receiver),
-        Err(error) => {
-            connector.state = ConnectionState::Refused {
-                reason: format!("no thread: {error}"),
-            }
-        }
-    }
+    app.init_resource::<SessionProvider>();
+    app.add_observer(supervision::note_disconnect);
+    app.add_systems(Last, supervision::supervise);
+    stash::plugin(app);
 }
 
 /// Whether the app is in the world.
@@ -473,24 +353,10 @@ pub(crate) type IsLink = With<ReplicationReceiver>;
 
 #[cfg(test)]
 mod tests {
+    use bevy::ecs::world::World;
     use meridian_ids::{PlayerId, Tick, TickRate};
 
     use super::*;
-
-    #[test]
-    fn people_are_not_told_the_names_of_states() {
-        // As lightyear_netcode 0.30 writes its client's states.
-        for state in [
-            "ConnectionTimedOut",
-            "ChallengeResponseTimedOut",
-            "ConnectionRequestTimedOut",
-            "ConnectionDenied",
-            "ConnectTokenExpired",
-        ] {
-            let told = in_plain_words(&DisconnectedReason::TransportError(state.to_owned()));
-            assert!(told.starts_with("the "), "{told}");
-        }
-    }
 
     #[test]
     fn who_has_left_hears_nothing_more_of_the_old_link() {
@@ -513,17 +379,39 @@ mod tests {
         let mut connector = Connector::new(None, "bot-1".to_owned(), Instant::now());
         connector.see_own(first, own);
         assert_eq!(connector.own, None, "not welcomed yet");
-        connector.welcomed(Welcome {
+        let welcome = Welcome {
             player: PlayerId(1),
             entity: own,
             base_tick: Tick(1_000),
             tick_rate: TickRate::default(),
-        });
+        };
+        connector.welcomed(welcome, Instant::now());
         connector.see_own(first, own);
         connector.see_own(first, own);
         connector.see_own(second, other);
         assert_eq!(connector.respawns, 0);
         connector.see_own(second, own);
         assert_eq!(connector.respawns, 1);
+    }
+
+    #[test]
+    fn what_had_held_is_tried_again_at_once_and_then_less_and_less_often() {
+        let start = Instant::now();
+        let mut connector = Connector::new(Some("memory".to_owned()), "bot-1".to_owned(), start);
+        connector.state = ConnectionState::Playing;
+        connector.welcomed_at = Some(start);
+        let now = start + HELD_MIN;
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            connector.broke("the server does not answer any more".to_owned(), now);
+            waits.push(connector.retries_at().unwrap() - now);
+        }
+        let seconds: Vec<f64> = waits.iter().map(Duration::as_secs_f64).collect();
+        assert_eq!(seconds, [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0]);
+        // One that ends as soon as it is there does not come back at once, over and over.
+        connector.state = ConnectionState::Playing;
+        connector.welcomed_at = Some(now);
+        connector.broke("the server ended the connection".to_owned(), now);
+        assert_eq!(connector.retries_at(), Some(now + RECONNECT_AFTER.1));
     }
 }

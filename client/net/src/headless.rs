@@ -1,5 +1,6 @@
 //! A client without a window: an app with the network and nothing else, driven by hand.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bevy::app::{App, TaskPoolOptions};
@@ -17,7 +18,7 @@ use crate::passes::Passes;
 use crate::plugin::{ClientNetPlugin, GameFn, OwnPlayer, ReplicatedUpdates};
 use crate::prediction::{Correction, CorrectionStats};
 use crate::probe::{ProbeSample, Probes, Sighting};
-use crate::session::Session;
+use crate::session::{Session, SessionProvider, SessionSource};
 
 /// Added to the time until the next tick: a tick that is woken for a nanosecond early would be none.
 const DUE_ROUNDING: Duration = Duration::from_micros(1);
@@ -108,6 +109,12 @@ impl HeadlessClient {
             received_at: None,
             virtual_time: false,
         }
+    }
+
+    /// Lets sessions come from somewhere else than a server over HTTP; `server_url` is what it is asked with.
+    pub fn with_sessions(mut self, source: Arc<dyn SessionSource>) -> Self {
+        self.world.insert_resource(SessionProvider(source));
+        self
     }
 
     /// Lets time be what [`Self::update`] is told, for tests.

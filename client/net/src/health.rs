@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bevy::app::{App, FixedPreUpdate, Plugin, PostUpdate, PreUpdate, Update};
 use bevy::ecs::change_detection::DetectChangesMut;
 use bevy::ecs::observer::On;
-use bevy::ecs::query::With;
+use bevy::ecs::query::{With, Without};
 use bevy::ecs::resource::Resource;
 use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Query, Res, ResMut};
@@ -21,6 +21,7 @@ use meridian_ids::Tick;
 use meridian_link::{Arrival, LinkEndpoint, LinkTotals};
 
 use crate::connection::{Connector, IsLink, playing};
+use crate::frozen_copies::FrozenCopy;
 use crate::input::{self, LocalInput};
 use crate::interpolation::InterpolationDelay;
 use crate::plugin::{ClientSystems, Clock, world_tick};
@@ -176,7 +177,7 @@ fn measure(
     clock: Res<Clock>,
     delay: Res<InterpolationDelay>,
     endpoint: Option<Res<LinkEndpoint>>,
-    entities: Query<(), With<Identity>>,
+    entities: Query<(), (With<Identity>, Without<FrozenCopy>)>,
     arrivals: Query<&Arrival, IsLink>,
     mut probes: ResMut<Probes>,
     mut stats: ResMut<CorrectionStats>,

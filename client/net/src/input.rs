@@ -82,6 +82,7 @@ pub(crate) fn write_input(
 /// One message per frame with ticks, which holds the last ones; an app that draws slowly runs more ticks in a frame than fit in one,
 /// and sends as many as it takes.
 fn send_inputs(
+    connector: Res<Connector>,
     timeline: Res<LocalTimeline>,
     own: Query<(Entity, &OwnInputs), With<OwnPlayer>>,
     mut senders: Query<&mut MessageSender<InputMessage<Inputs>>>,
@@ -93,19 +94,21 @@ fn send_inputs(
         return;
     }
     let Ok((entity, inputs)) = own.single() else { return };
+    // The own entity means something to its own gateway alone.
+    let Some(mut sender) = connector.link().and_then(|link| senders.get_mut(link).ok()) else {
+        return;
+    };
     for tick in last_ticks(before, newest.0) {
         let tick = lightyear::prelude::Tick(tick);
         let Some(states) = Inputs::build_from_input_buffer(&inputs.0, INPUT_REDUNDANCY_TICKS, tick) else {
             continue;
         };
-        for mut sender in &mut senders {
-            let mut message = InputMessage::new(tick);
-            message.inputs.push(PerTargetData {
-                target: InputTarget::Entity(entity),
-                states: states.clone(),
-            });
-            sender.send::<InputChannel>(message);
-        }
+        let mut message = InputMessage::new(tick);
+        message.inputs.push(PerTargetData {
+            target: InputTarget::Entity(entity),
+            states,
+        });
+        sender.send::<InputChannel>(message);
     }
 }
 

@@ -7,6 +7,7 @@
 mod border_watch;
 mod clock;
 mod connection;
+mod frozen_copies;
 mod headless;
 mod health;
 mod input;
@@ -21,7 +22,8 @@ mod shown;
 
 pub use border_watch::{BorderCrossing, BorderWatch};
 pub use clock::{SlackController, SlackSample, TickPhase};
-pub use connection::{ConnectionState, Connector, GOODBYE, OpenLink, RECONNECT_AFTER};
+pub use connection::{ConnectionState, Connector, GOODBYE, OpenLink, RECONNECT_AFTER, SILENCE_MAX};
+pub use frozen_copies::FrozenCopy;
 pub use headless::{ClientStats, HeadlessClient, HeadlessOptions};
 pub use health::{NetworkHealth, NetworkHealthPlugin};
 pub use input::LocalInput;
@@ -30,7 +32,7 @@ pub use plugin::{ClientNetPlugin, ClientSystems, GameFn, OwnPlayer, ReplicatedUp
 pub use prediction::{Correction, CorrectionStats, PredictionRing};
 pub use probe::{ProbeSample, ProbeTerms, Probes, Sighting};
 pub use pushed::PushedAhead;
-pub use session::{Session, SessionError, request_session};
+pub use session::{Session, SessionError, SessionProvider, SessionQuery, SessionReply, SessionSource, request_session};
 pub use shown::{CorrectionFade, ShownPose, ShownSystems};
 
 /// What a link can be made to do to its packets.

@@ -16,6 +16,7 @@ use bevy::ecs::system::{Commands, Query, Res, ResMut, Single};
 use bevy::ecs::world::Ref;
 use bevy::time::{Real, Time, Virtual};
 use lightyear::core::timeline::LocalTimelineShift;
+use lightyear::prelude::client::NetcodeClient;
 use lightyear::prelude::input::native::ActionState;
 use lightyear::prelude::{Controlled, LocalTimeline, MessageReceiver};
 use lightyear::transport::plugin::PacketReceived;
@@ -26,10 +27,10 @@ use meridian_ids::{Tick, TickRate};
 use meridian_link::LinkPlugin;
 
 use crate::clock::{SlackController, SlackSample, TickPhase};
-use crate::connection::{Connector, IsLink};
+use crate::connection::Connector;
 use crate::input::OwnInputs;
 use crate::probe::Probes;
-use crate::{connection, input, interpolation, prediction, probe, pushed, shown};
+use crate::{connection, frozen_copies, input, interpolation, prediction, probe, pushed, shown};
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -84,7 +85,7 @@ impl Plugin for ClientNetPlugin {
         app.add_systems(Last, pace.in_set(ClientSystems::Pace));
         app.add_plugins((connection::plugin, input::plugin, probe::plugin));
         if self.predict || self.interpolate {
-            app.add_plugins(shown::plugin);
+            app.add_plugins((shown::plugin, frozen_copies::plugin));
         }
         if self.predict {
             app.add_plugins(prediction::plugin);
@@ -184,7 +185,11 @@ pub(crate) fn world_tick(connector: &Connector, timeline: &LocalTimeline) -> Opt
         .map(|welcome| welcome.base_tick + u64::from(timeline.tick().0))
 }
 
-fn note_remote_tick(received: On<PacketReceived>, mut remote: ResMut<RemoteTick>) {
+fn note_remote_tick(received: On<PacketReceived>, connector: Res<Connector>, mut remote: ResMut<RemoteTick>) {
+    // Another gateway counts its ticks from another start.
+    if !connector.listens_to(received.entity) {
+        return;
+    }
     if remote.0.is_none_or(|newest| received.remote_tick > newest) {
         remote.0 = Some(received.remote_tick);
     }
@@ -260,17 +265,22 @@ fn take_messages(
             Option<&mut MessageReceiver<OwnerZone>>,
             Option<&mut MessageReceiver<ProbeReport>>,
         ),
-        IsLink,
+        With<NetcodeClient>,
     >,
+    real_time: Res<Time<Real>>,
     mut connector: ResMut<Connector>,
     mut probes: ResMut<Probes>,
 ) {
+    let now = real_time.last_update().unwrap_or_else(Instant::now);
     for (link, welcomes, zones, reports) in &mut receivers {
         if !connector.listens_to(link) {
+            let welcome = welcomes.and_then(|mut welcomes| welcomes.receive().last());
+            let zone = zones.and_then(|mut zones| zones.receive().last());
+            connector.candidate_says(link, welcome, zone);
             continue;
         }
         if let Some(mut welcomes) = welcomes {
-            welcomes.receive().for_each(|welcome| connector.welcomed(welcome));
+            welcomes.receive().for_each(|welcome| connector.welcomed(welcome, now));
         }
         if let Some(mut zones) = zones {
             zones.receive().for_each(|zone| connector.owned_by(zone));

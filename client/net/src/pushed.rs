@@ -15,6 +15,7 @@ use meridian_game::movement::MovementState;
 use meridian_game::{Body, BodyKind, Orientation, SurroundingCrate};
 
 use crate::connection::playing;
+use crate::frozen_copies::FrozenCopy;
 use crate::plugin::OwnPlayer;
 use crate::shown::{ShownPose, ShownSystems, show_own};
 
@@ -56,7 +57,10 @@ impl PushedAhead {
 fn push(
     time: Res<Time<Real>>,
     own: Query<(&MovementState, &ShownPose), With<OwnPlayer>>,
-    mut crates: Query<(Entity, &Body, &Orientation, &mut ShownPose, Option<&mut PushedAhead>), Without<OwnPlayer>>,
+    mut crates: Query<
+        (Entity, &Body, &Orientation, &mut ShownPose, Option<&mut PushedAhead>),
+        (Without<OwnPlayer>, Without<FrozenCopy>),
+    >,
     mut commands: Commands,
 ) {
     // Where it is shown: that is what nothing may be seen to stand in.

@@ -33,10 +33,15 @@ pub enum ShownSystems {
     Interpolate,
     /// The own player, and what it pushes.
     Predict,
+    /// What was last seen of a world that is away, as long as nothing newer is there.
+    Copies,
 }
 
 pub(crate) fn plugin(app: &mut App) {
-    app.configure_sets(Update, (ShownSystems::Interpolate, ShownSystems::Predict).chain());
+    app.configure_sets(
+        Update,
+        (ShownSystems::Interpolate, ShownSystems::Predict, ShownSystems::Copies).chain(),
+    );
     app.add_systems(Update, show_own.in_set(ShownSystems::Predict).run_if(playing));
 }
 

@@ -2,9 +2,10 @@
 //!
 //! [`AuditLine`] is a zone's own account of what it simulates: whoever joins the lines of all zones knows whether an entity was
 //! ever simulated twice, or by nobody. [`Event`] and [`Positions`] are what services live on: who came, left, died or
-//! changed zones, and where everybody is. Nothing here decides anything.
+//! changed zones, and where everybody is. [`envelope`] is what stands around them in a store. Nothing here decides anything.
 
 mod audit;
+pub mod envelope;
 mod world;
 
 pub use audit::{AuditLine, Began, Ended};

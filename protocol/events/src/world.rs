@@ -17,8 +17,9 @@ pub struct Event {
 }
 
 /// What can happen.
+// Tagged from outside: bincode cannot read a tag that stands within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Happening {
     /// A player came into the world.
     Joined {

@@ -70,6 +70,11 @@ pub struct Tied {
 /// Entities that one may be tied to.
 pub const TIES_MAX: usize = 8;
 
+/// The entity stands still because its zone is away: it is where it was last told to be, and goes on when the zone is back. Gateways say it
+/// of what they mirror; no zone ever has it. No bytes beside that it is there.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frozen;
+
 /// Sequence number of the last stamped action that the zone applied to the entity; who sees it change measures latency.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeEcho {
@@ -218,6 +223,14 @@ impl WireComponent for Tied {
     }
 }
 
+impl WireComponent for Frozen {
+    fn encode(&self, _out: &mut Vec<u8>) {}
+
+    fn decode(_reader: &mut WireReader<'_>) -> Result<Self, WireError> {
+        Ok(Self)
+    }
+}
+
 impl WireComponent for ProbeEcho {
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend(self.sequence.to_le_bytes());
@@ -298,6 +311,7 @@ mod tests {
         assert_eq!(bytes_of(&Pose::default()).len(), 9);
         assert_eq!(bytes_of(&OwnerState::default()).len(), 20);
         assert_eq!(bytes_of(&Orientation::default()).len(), 4);
+        assert_eq!(bytes_of(&Frozen).len(), 0);
     }
 
     #[test]

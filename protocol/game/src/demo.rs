@@ -11,7 +11,9 @@ use bevy::ecs::entity::Entity;
 use bevy::ecs::world::World;
 
 use crate::component::{AppWorldExt, Audience, ComponentSpec};
-use crate::components::{Body, BodyKind, DisplayName, Identity, Orientation, OwnerState, Pose, ProbeEcho, Tied};
+use crate::components::{
+    Body, BodyKind, DisplayName, Frozen, Identity, Orientation, OwnerState, Pose, ProbeEcho, Tied,
+};
 use crate::protocol::ProtocolSide;
 use crate::simulation::{CurrentTick, EntityHooks, GhostPushed, WorldEvent};
 
@@ -30,6 +32,7 @@ impl Plugin for DemoPlugin {
         app.world_component::<CrateBody>(ComponentSpec::new("crate_body").audience(Audience::Nobody));
         app.world_component::<CrateMotion>(ComponentSpec::new("crate_motion").audience(Audience::Nobody));
         app.world_component::<Tied>(ComponentSpec::new("tied").audience(Audience::Nobody));
+        app.world_component::<Frozen>(ComponentSpec::new("frozen").transient());
         if app.world().get_resource::<ProtocolSide>() == Some(&ProtocolSide::Zone) {
             app.add_message::<WorldEvent>();
             app.add_message::<GhostPushed>();

@@ -26,7 +26,7 @@ pub use component::{
     AppWorldExt, Audience, ComponentSpec, NotOwner, OwnerOnly, WireComponent, WireError, WireReader, WorldComponentId,
     WorldComponents,
 };
-pub use components::{Body, BodyKind, DisplayName, Identity, Orientation, OwnerState, Pose, ProbeEcho, Tied};
+pub use components::{Body, BodyKind, DisplayName, Frozen, Identity, Orientation, OwnerState, Pose, ProbeEcho, Tied};
 pub use input::{Move, Sanitised};
 pub use protocol::{
     ActionChannel, OwnerZone, ProbeReport, ProtocolPlugin, ProtocolSide, TimingChannel, Welcome, WelcomeChannel,

@@ -158,6 +158,11 @@ impl LinkEndpoint {
         self.io.next_due()
     }
 
+    /// Lets `link` be a client's link to `server`, beside those that it has.
+    pub fn add_link(&mut self, server: SocketAddr, link: Entity) {
+        self.links.insert(server, link);
+    }
+
     /// Makes `link` a client's only link, to `server`: packets of any other peer are a stranger's from now on.
     pub fn reconnect(&mut self, server: SocketAddr, link: Entity) {
         self.links = HashMap::from_iter([(server, link)]);

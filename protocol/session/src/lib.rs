@@ -10,6 +10,7 @@ mod netcode;
 mod user_data;
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,13 +21,19 @@ pub use netcode::{
 pub use user_data::{TokenUserData, USER_DATA_BYTES, USER_DATA_VERSION, UserDataError};
 
 /// The version of everything a client and the servers exchange. A client with another one is refused at `POST /v1/session`.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The netcode protocol id of [`PROTOCOL_VERSION`]: both ends of a connection must name the same one.
 pub const NETCODE_PROTOCOL_ID: u64 = netcode_protocol_id(PROTOCOL_VERSION);
 
 /// Bytes of a netcode 1.02 connect token, before it is written in base64.
 pub const CONNECT_TOKEN_BYTES: usize = 2048;
+
+/// Most bytes of a [`SessionResponse::resume`] as text: what auth seals with the longest name is well below.
+pub const RESUME_BYTES_MAX: usize = 512;
+
+/// What is shown of a secret.
+const REDACTED: &str = "<redacted>";
 
 /// Path of the session endpoint.
 pub const SESSION_PATH: &str = "/v1/session";
@@ -52,12 +59,31 @@ pub fn document_hash(document: &str) -> String {
 }
 
 /// Body of `POST /v1/session`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRequest {
-    /// The name the player wants to be seen with. The server trims it; see [`validate_name`].
+    /// The name the player wants to be seen with. The server trims it; see [`validate_name`]. With a good [`Self::resume`] the player keeps the
+    /// name it had.
     pub name: String,
     /// The client's [`PROTOCOL_VERSION`].
     pub protocol_version: u32,
+    /// [`SessionResponse::resume`] of an earlier session: the client goes on as the player that it was. At most [`RESUME_BYTES_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<String>,
+    /// The gateway that the client has just lost, `ip:port`: it is sent to another one, if there is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_gateway: Option<SocketAddr>,
+}
+
+impl fmt::Debug for SessionRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SessionRequest")
+            .field("name", &self.name)
+            .field("protocol_version", &self.protocol_version)
+            .field("resume", &self.resume.as_ref().map(|_| REDACTED))
+            .field("lost_gateway", &self.lost_gateway)
+            .finish()
+    }
 }
 
 /// Answer of `POST /v1/session`.
@@ -80,6 +106,9 @@ pub struct SessionResponse {
     pub protocol_version: u32,
     /// [`document_hash`] of what [`WORLD_PATH`] serves: a client that has that document need not fetch it again.
     pub world_hash: String,
+    /// What the client shows to go on as this player in its next session: opaque to it, and a secret of it. It expires after a while, an hour
+    /// unless the server says otherwise, and each session gives a new one.
+    pub resume: String,
 }
 
 impl fmt::Debug for SessionResponse {
@@ -89,11 +118,12 @@ impl fmt::Debug for SessionResponse {
             .field("player_id", &self.player_id)
             .field("client_id", &self.client_id)
             .field("name", &self.name)
-            .field("token", &"<redacted>")
+            .field("token", &REDACTED)
             .field("gateway", &self.gateway)
             .field("expires_at_unix_s", &self.expires_at_unix_s)
             .field("protocol_version", &self.protocol_version)
             .field("world_hash", &self.world_hash)
+            .field("resume", &REDACTED)
             .finish()
     }
 }
@@ -113,6 +143,8 @@ pub mod error_code {
     pub const BAD_REQUEST: &str = "bad_request";
     /// 400: the name is empty, too long or holds control characters.
     pub const BAD_NAME: &str = "bad_name";
+    /// 401: the `resume` of the request is not one that this server gave, or has expired. Without it there is a session, as another player.
+    pub const BAD_RESUME: &str = "bad_resume";
     /// 404: no such path.
     pub const NOT_FOUND: &str = "not_found";
     /// 405: the path exists, but not with this method.
@@ -146,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_shows_no_token_in_debug() {
+    fn neither_token_nor_resume_are_shown_in_debug() {
         let response = SessionResponse {
             player_id: 1,
             client_id: 2,
@@ -156,9 +188,29 @@ mod tests {
             expires_at_unix_s: 3,
             protocol_version: PROTOCOL_VERSION,
             world_hash: "00".to_owned(),
+            resume: "cmVzdW1l".to_owned(),
         };
-        assert!(!format!("{response:?}").contains("c2VjcmV0"));
+        let shown = format!("{response:?}");
+        assert!(!shown.contains("c2VjcmV0") && !shown.contains("cmVzdW1l"), "{shown}");
         let json = serde_json::to_string(&response).unwrap();
         assert_eq!(serde_json::from_str::<SessionResponse>(&json).unwrap(), response);
+        let request = SessionRequest {
+            name: "ada".to_owned(),
+            protocol_version: PROTOCOL_VERSION,
+            resume: Some("cmVzdW1l".to_owned()),
+            lost_gateway: None,
+        };
+        assert!(!format!("{request:?}").contains("cmVzdW1l"));
+    }
+
+    #[test]
+    fn a_request_needs_no_more_than_a_name_and_a_version() {
+        let json = r#"{"name":"ada","protocol_version":3}"#;
+        let request: SessionRequest = serde_json::from_str(json).unwrap();
+        assert_eq!((&request.resume, request.lost_gateway), (&None, None));
+        assert_eq!(serde_json::to_string(&request).unwrap(), json);
+        let lost = r#"{"name":"ada","protocol_version":3,"lost_gateway":"[::1]:7700"}"#;
+        let request: SessionRequest = serde_json::from_str(lost).unwrap();
+        assert_eq!(request.lost_gateway, Some("[::1]:7700".parse().unwrap()));
     }
 }

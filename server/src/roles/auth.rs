@@ -1,8 +1,8 @@
 //! The role `auth`: routes on the shared HTTP listener; it spawns nothing of its own.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
-use meridian_auth::{AuthState, WorldDocument};
+use meridian_auth::{AuthState, GatewayDirectory, LiveGateways, WorldDocument};
 use meridian_runtime::{Health, HealthHandle, HealthState, TaskLedger};
 
 use crate::{
@@ -37,16 +37,26 @@ impl CreatedRole for AuthRole {
 }
 
 /// The gateway of this process while it serves; without one, the address that the configuration names.
-fn gateway_directory(context: &CreateContext<'_>) -> impl Fn() -> Option<SocketAddr> + Send + Sync + 'static {
-    let is_here = context.config.runs(Role::Gateway);
+fn gateway_directory(context: &CreateContext<'_>) -> impl GatewayDirectory {
+    let cluster = context.cluster.clone();
+    let is_here = cluster.is_none() && context.config.runs(Role::Gateway);
     let address = if is_here {
         context.config.gateway.public_address.or(context.bound.gateway)
     } else {
         context.config.auth.gateway_address
     };
     let health: Health = context.health.clone();
-    move || {
+    LiveGateways(move || {
+        if let Some(cluster) = &cluster {
+            let listed = cluster.gateways();
+            // One that is not looked up is named by the configuration.
+            return if listed.is_empty() {
+                address.into_iter().collect()
+            } else {
+                listed
+            };
+        }
         let is_live = !is_here || health.state(Role::Gateway.name()).is_some_and(HealthState::is_serving);
-        address.filter(|_| is_live)
-    }
+        address.filter(|_| is_live).into_iter().collect()
+    })
 }

@@ -34,6 +34,7 @@ impl LocalZone {
         let connect = move || ZoneLinks {
             gateways: vec![Arc::clone(&gateway)],
             peers: peers.clone(),
+            source: None,
             bus: bus.connect(zone),
         };
         ZoneWiring {

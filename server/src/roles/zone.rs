@@ -8,6 +8,8 @@ use std::{
 };
 
 use anyhow::Context;
+use meridian_handoff::LEASE_TTL;
+use meridian_ids::LeaseEpoch;
 use meridian_link::raise_thread_priority;
 use meridian_runtime::{Health, HealthHandle, Shutdown, TaskLedger, panic_text};
 use meridian_zone::{AuditSink, Load, Observed, RunEnd, Zone, ZoneConfig};
@@ -18,8 +20,14 @@ use crate::{
     roles::{ConnectFn, CreateContext, CreatedRole, local::game},
 };
 
+mod told;
+
+use told::{ClusterMember, Told};
+
 /// What health says of a zone that does not keep up.
 const OVERLOADED: &str = "more than half of the last second's ticks took longer than a tick";
+/// What health says of a zone that has no lease.
+const PAUSED: &str = "waits for its lease: another instance has it, or the bus does not answer";
 /// A zone that panics again within this time waits longer before each new start.
 const QUIET_TIME: Duration = Duration::from_secs(10);
 /// The wait before the second start in a row; it doubles from there.
@@ -38,6 +46,8 @@ struct ZoneStart {
     name: String,
     config: ZoneConfig,
     connect: ConnectFn,
+    /// What others are told of it, in a cluster.
+    member: Option<ClusterMember>,
     health: HealthHandle,
     faults: Arc<ZoneFaults>,
 }
@@ -47,22 +57,38 @@ impl ZoneRole {
     pub(super) fn create(context: &mut CreateContext<'_>, health: &Health) -> anyhow::Result<Self> {
         let (clock, audit) = (context.clock, Arc::clone(&context.audit) as Arc<dyn AuditSink>);
         let faults = Arc::clone(&context.faults);
-        let local = context.local()?;
-        let zones = std::mem::take(&mut local.zones);
+        let config = context.config;
+        let (world, zones, before, member) = match context.fabric()? {
+            Some((fabric, cluster)) => {
+                let member = ClusterMember {
+                    cluster: cluster.clone(),
+                    fabric: fabric.public_address(),
+                };
+                let zones = fabric.zones(config)?;
+                (Arc::clone(&fabric.world), zones, LeaseEpoch::default(), Some(member))
+            }
+            None => {
+                let local = context.local()?;
+                let zones = std::mem::take(&mut local.zones);
+                (Arc::clone(&local.world), zones, local.before, None)
+            }
+        };
+        let instance = member.as_ref().map_or("local", |member| member.cluster.instance());
         let starts = zones.into_iter().map(|zone| {
-            let name = local.world.zone_name(zone.zone).to_owned();
+            let name = world.zone_name(zone.zone).to_owned();
             ZoneStart {
                 health: health.register(format!("zone {name}")),
                 config: ZoneConfig {
                     zone: zone.zone,
-                    before: local.before,
-                    world: Arc::clone(&local.world),
+                    before,
+                    world: Arc::clone(&world),
                     clock,
                     game: game(),
-                    instance: "local".to_owned(),
+                    instance: instance.to_owned(),
                     audit: Some(Arc::clone(&audit)),
                 },
                 connect: zone.connect,
+                member: member.clone(),
                 faults: faults.add_zone(zone.zone, &name),
                 name,
             }
@@ -103,7 +129,14 @@ impl ZoneStart {
             // What a panic leaves behind is dropped: the next instance shares queues and records with it, which no panic leaves halfway.
             let panic = match catch_unwind(AssertUnwindSafe(|| self.run_instance(stopping))) {
                 Ok(RunEnd::Stopped) => return Ok(()),
-                Ok(RunEnd::Fenced) => anyhow::bail!("another instance has the zone {}", self.name),
+                Ok(RunEnd::Fenced) => {
+                    self.fenced()?;
+                    // It stands by, and asks again when the lease of who has it now may have ended.
+                    if !wait_unless_stopped(LEASE_TTL, stopping) {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 Err(panic) => panic_text(panic.as_ref()),
             };
             restarts.increment(1);
@@ -125,26 +158,53 @@ impl ZoneStart {
         }
     }
 
+    /// Another instance has the zone. One of the same name would be fenced by this one in turn, again and again.
+    fn fenced(&self) -> anyhow::Result<()> {
+        let other = self.member.as_ref().and_then(|member| member.holder(self.config.zone));
+        let own = &self.config.instance;
+        anyhow::ensure!(
+            other.as_ref().is_some_and(|other| other != own),
+            "another instance has the zone {}, under the name {own} or one that is not known; give each process of a cluster its own --instance",
+            self.name
+        );
+        let holder = other.unwrap_or_default();
+        tracing::warn!(
+            zone = self.name,
+            holder,
+            "another instance has the zone; this one stands by"
+        );
+        self.health.degraded(format!("stands by: {holder} has the zone"));
+        Ok(())
+    }
+
     fn run_instance(&self, stopping: &Shutdown) -> RunEnd {
         let clock = self.config.clock;
         let first = clock.tick_at(Instant::now()).next();
         let zone = Zone::new(self.config.clone(), first, (self.connect)());
         let mut load = Load::new(clock.rate());
+        let mut told = Told::default();
         meridian_zone::run(
             zone,
             clock,
             &self.name,
             || stopping.is_cancelled(),
-            |_, observed| match observed {
-                Observed::Ticked { took, .. } => {
+            |zone, observed| match observed {
+                Observed::Ticked { lease, took } => {
                     match load.ticked(took) {
                         Some(false) => self.health.ready(),
                         Some(true) => self.health.degraded(OVERLOADED),
                         None => {}
                     }
+                    if let Some(member) = &self.member {
+                        told.ticked(member, zone, (lease, took));
+                    }
                     self.faults.happen();
                 }
-                Observed::Paused => {}
+                Observed::Paused => {
+                    if load.paused() {
+                        self.health.degraded(PAUSED);
+                    }
+                }
             },
         )
     }

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meridian_client_net::{ClientStats, ConnectionState, HeadlessClient, HeadlessOptions, Session, request_session};
+use meridian_client_net::{
+    ClientStats, ConnectionState, HeadlessClient, HeadlessOptions, Session, SessionQuery, request_session,
+};
 use meridian_link::{PolledUdp, bind_udp};
 use meridian_loadgen::swarm::demo_game;
 
@@ -56,7 +58,7 @@ impl Bot {
 
 /// What `POST /v1/session` gives a guest.
 pub fn guest_session(server: &Server, name: &str) -> Session {
-    request_session(&server.url("http", ""), name).unwrap()
+    request_session(&SessionQuery::guest(&server.url("http", ""), name)).unwrap()
 }
 
 /// Lets every bot do what is due, once.

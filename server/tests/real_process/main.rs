@@ -7,6 +7,7 @@
 mod admin;
 mod bad_input;
 mod bot;
+mod cluster;
 mod command_line;
 mod lifetime;
 mod session;

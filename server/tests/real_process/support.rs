@@ -106,13 +106,8 @@ impl Server {
     }
 
     /// Sends a signal by its name, and waits for the end.
-    pub fn stop_with(&mut self, signal: &str) -> ExitStatus {
-        let kill = Command::new("sh")
-            .arg("-c")
-            .arg(format!("kill -{signal} {}", self.child.id()))
-            .status()
-            .unwrap();
-        assert!(kill.success());
+    pub fn stop_with(&mut self, name: &str) -> ExitStatus {
+        signal(self.child.id(), name);
         let mut exited = None;
         wait_until("an exit", || {
             exited = self.child.try_wait().unwrap();
@@ -130,11 +125,17 @@ impl Drop for Server {
     }
 }
 
+/// Sends a process a signal by its name.
+pub fn signal(pid: u32, name: &str) {
+    let kill = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
+    assert!(kill.unwrap().success());
+}
+
 /// A folder of one test, removed when dropped.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

@@ -202,6 +202,9 @@ pub struct Server {
     pub zone_tick_ms: Summary,
     /// How long a gateway's tick took, in milliseconds.
     pub gateway_tick_ms: Summary,
+    /// From the beginning of the last tick that the sender of an entity simulated it in until it is the receiver's, in milliseconds.
+    #[serde(default)]
+    pub handoff_ms: Summary,
     /// Ticks that took longer than a tick.
     pub tick_overruns: Option<u64>,
     /// CPU time of the server per client and tick, in microseconds.
@@ -300,7 +303,7 @@ mod tests {
         );
         assert_eq!(
             sorted("server"),
-            "cpu_us_per_client_tick gateway_tick_ms tick_overruns zone_tick_ms"
+            "cpu_us_per_client_tick gateway_tick_ms handoff_ms tick_overruns zone_tick_ms"
         );
         assert_eq!(sorted("loadgen"), "cpu_us_per_bot_tick");
     }

@@ -19,6 +19,7 @@ const ZONE_TICK_SECONDS: &str = "meridian_zone_tick_seconds";
 const ZONE_TICK_OVERRUNS: &str = "meridian_zone_tick_overruns_total";
 const ZONE_TICKS_SKIPPED: &str = "meridian_zone_ticks_skipped_total";
 const GATEWAY_TICK_SECONDS: &str = "meridian_gateway_tick_seconds";
+const HANDOFF_SECONDS: &str = "meridian_handoff_seconds";
 const PROCESS_CPU_SECONDS: &str = "process_cpu_seconds_total";
 
 /// Ticks by which a bot's count of its inputs and the zone's may differ at both ends of a window.
@@ -39,21 +40,36 @@ impl Scrape {
             .build()
             .into();
         let mut metrics = Metrics::default();
+        let (mut fetched, mut failed) = (0, None);
         for admin_url in admin_urls {
-            let url = format!("{}/metrics", admin_url.trim_end_matches('/'));
-            let mut response = agent.get(&url).call().with_context(|| format!("cannot fetch {url}"))?;
-            let limit = prometheus::TEXT_BYTES_MAX as u64;
-            let text = response.body_mut().with_config().limit(limit).read_to_string();
-            let text = text.with_context(|| format!("cannot read {url}"))?;
-            let of_one =
-                Metrics::parse(&text).with_context(|| format!("{url} is not in the Prometheus text format"))?;
-            metrics.add(of_one);
+            match fetch_one(&agent, admin_url) {
+                Ok(of_one) => {
+                    metrics.add(of_one);
+                    fetched += 1;
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) if fetched == 0 => return Err(error),
+            // A process of a cluster may be away: the figures are those of the others.
+            Some(error) => tracing::warn!("the figures of one process are missing: {error:#}"),
+            None => {}
         }
         Ok(Self {
             metrics,
             taken: Instant::now(),
         })
     }
+}
+
+fn fetch_one(agent: &ureq::Agent, admin_url: &str) -> anyhow::Result<Metrics> {
+    let url = format!("{}/metrics", admin_url.trim_end_matches('/'));
+    let mut response = agent.get(&url).call().with_context(|| format!("cannot fetch {url}"))?;
+    let limit = prometheus::TEXT_BYTES_MAX as u64;
+    let text = response.body_mut().with_config().limit(limit).read_to_string();
+    let text = text.with_context(|| format!("cannot read {url}"))?;
+    Metrics::parse(&text).with_context(|| format!("{url} is not in the Prometheus text format"))
 }
 
 /// What the server's metrics say about the time between two scrapes.
@@ -123,6 +139,7 @@ impl<'a> Scraped<'a> {
         Server {
             zone_tick_ms,
             gateway_tick_ms: self.histogram_ms(GATEWAY_TICK_SECONDS),
+            handoff_ms: self.histogram_ms(HANDOFF_SECONDS),
             tick_overruns: overruns.map(|overruns| overruns as u64),
             cpu_us_per_client_tick: cpu.map(|seconds| seconds * 1e6 / client_ticks),
         }

@@ -91,6 +91,9 @@ fn latencies(report: &Report, baseline: Option<&Report>) -> Table {
         let stock = baseline.map(|stock| &stock.server.gateway_tick_ms);
         add("gateway tick, ms".into(), &report.server.gateway_tick_ms, stock);
     }
+    if report.server.handoff_ms.samples > 0 {
+        add("handoff, ms".into(), &report.server.handoff_ms, None);
+    }
     // The stock server has no zones, so nothing stands beside these.
     let of_zones = [
         ("observer gap at borders, ticks", &report.observer_gap_ticks),

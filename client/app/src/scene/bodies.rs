@@ -2,16 +2,19 @@
 
 use bevy::platform::collections::HashMap;
 use bevy::prelude::*;
-use meridian_client_net::ShownPose;
+use meridian_client_net::{FrozenCopy, ShownPose};
 use meridian_game::movement::{CAPSULE_HALF_SEGMENT_M, CAPSULE_RADIUS_M};
-use meridian_game::{Body, BodyKind, Identity};
+use meridian_game::{Body, BodyKind, Frozen, Identity};
 
 use super::textures::Textures;
 use crate::app::AppSystems;
 
+/// How grey a player is who stands still because its zone or the gateway is away; 1 has no colour left.
+const STILL_GREY: f32 = 0.6;
+
 pub(super) fn plugin(app: &mut App) {
     app.init_resource::<Shapes>();
-    app.add_systems(Update, (dress, place).chain().in_set(AppSystems::Place));
+    app.add_systems(Update, (dress, grey, place).chain().in_set(AppSystems::Place));
 }
 
 /// Something that moves and is drawn.
@@ -123,6 +126,38 @@ fn dress(
                     .entity(entity)
                     .insert((Drawn::Crate, placed, Mesh3d(mesh), material));
             }
+        }
+    }
+}
+
+/// Players who stand still for the network's sake lose some of their colour, and get it back. Crates share theirs, and stand still anyway.
+fn grey(
+    stills: Query<Entity, Added<Frozen>>,
+    new: Query<Entity, (Added<Drawn>, Or<(With<Frozen>, With<FrozenCopy>)>)>,
+    mut thawed: RemovedComponents<Frozen>,
+    players: Query<(
+        &Drawn,
+        &Identity,
+        Has<Frozen>,
+        Has<FrozenCopy>,
+        &MeshMaterial3d<StandardMaterial>,
+    )>,
+    mut materials: ResMut<Assets<StandardMaterial>>,
+) {
+    for changed in stills.iter().chain(new.iter()).chain(thawed.read()) {
+        let Ok((drawn, identity, is_frozen, is_copy, material)) = players.get(changed) else {
+            continue;
+        };
+        if *drawn != Drawn::Player {
+            continue;
+        }
+        let colour = colour_of(identity);
+        if let Some(mut material) = materials.get_mut(&material.0) {
+            material.base_color = if is_frozen || is_copy {
+                colour.mix(&Color::srgb(0.5, 0.5, 0.5), STILL_GREY)
+            } else {
+                colour
+            };
         }
     }
 }

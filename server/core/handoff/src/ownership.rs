@@ -276,6 +276,11 @@ impl Ownership {
         self.ask(Asked::Assert { sent, command });
     }
 
+    /// Whether anything was asked and not answered.
+    pub fn is_asking_anything(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     fn is_asking(&self, what: impl Fn(&Asked) -> bool) -> bool {
         self.asked.values().any(what)
     }

@@ -2,12 +2,15 @@
 //!
 //! A [`Bus`] takes the commands of `meridian_handoff::script` and answers them later; a tick hands them in and goes on. What
 //! happens in the world, and where everything is, goes into its streams, which services read ([`EventReader`],
-//! [`PositionReader`]). In one process that is [`in_process`], a [`Model`] behind a lock with the same semantics as the real store, held to them by the
-//! same tests.
+//! [`PositionReader`]). In one process that is [`in_process`], a [`Model`] behind a lock; on several machines [`valkey`], whose scripts
+//! do what the model does, held to it by the same tests. [`directory`] says which services are there.
 
+pub mod directory;
 mod in_process;
+pub mod metric_definitions;
 mod model;
 mod streams;
+pub mod valkey;
 
 pub use in_process::{InProcess, NowFn, in_process};
 pub use model::{INBOX_MAX, Model, TOMBSTONE_KEPT};
@@ -18,6 +21,9 @@ use std::sync::Arc;
 use meridian_events::{Event, Positions};
 
 use meridian_handoff::script::{Command, Done, Refusal, Ticket, Transfer};
+
+/// Called after something has come; must be cheap and must not block.
+pub type WakeFn = Arc<dyn Fn() + Send + Sync>;
 
 /// What a zone hears from the bus.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +39,9 @@ pub trait Bus: Send {
     /// Hands in a command. Commands are done in the order in which they were handed in; the answer comes with
     /// [`Self::try_receive`], under the same ticket.
     fn submit(&mut self, ticket: Ticket, command: Command);
+    /// Has `wake` called whenever something has come for the zone; it must be cheap. A carrier that answers at once has nothing to
+    /// wake for.
+    fn wake_with(&mut self, _wake: WakeFn) {}
     /// What has come for the zone.
     fn try_receive(&mut self) -> Option<Heard>;
     /// Tells every service what happened; those of one zone stay in their order.

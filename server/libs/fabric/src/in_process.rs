@@ -1,10 +1,10 @@
 //! The carrier for zones and gateways of one process: two bounded queues.
 
+use std::sync::{Arc, Weak};
+
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::metric_definitions::FABRIC_DROPPED;
-use std::sync::Arc;
-
 use crate::{FabricError, GatewayEnd, GatewayMessage, PeerEnd, PeerMessage, WakeFn, ZoneEnd, ZoneMessage};
 
 /// Messages that may wait before droppable ones are refused: 17 ticks of 60 players' inputs, or 17 s of snapshots.
@@ -20,6 +20,26 @@ struct End<Out, In> {
     receiver: Receiver<In>,
     wake: WakeFn,
     direction: &'static str,
+    presence: Presence,
+}
+
+/// Tells each end whether the other one is still held by anybody.
+struct Presence {
+    _own: Arc<()>,
+    other: Weak<()>,
+}
+
+impl Presence {
+    fn pair() -> (Self, Self) {
+        let (one, other) = (Arc::new(()), Arc::new(()));
+        let (to_one, to_other) = (Arc::downgrade(&one), Arc::downgrade(&other));
+        let presence = |_own, other| Self { _own, other };
+        (presence(one, to_other), presence(other, to_one))
+    }
+
+    fn is_other_there(&self) -> bool {
+        self.other.strong_count() > 0
+    }
 }
 
 /// A connection between a zone and a gateway of the same process. Each wake function is called after a message was
@@ -27,17 +47,20 @@ struct End<Out, In> {
 pub fn in_process(wake_zone: WakeFn, wake_gateway: WakeFn) -> (Arc<dyn ZoneEnd>, Box<dyn GatewayEnd>) {
     let (to_zone, from_gateway) = bounded(RELIABLE_QUEUE_MAX);
     let (to_gateway, from_zone) = bounded(RELIABLE_QUEUE_MAX);
+    let (zone_presence, gateway_presence) = Presence::pair();
     let zone = End {
         sender: to_gateway,
         receiver: from_gateway,
         wake: wake_gateway,
         direction: "zone_to_gateway",
+        presence: zone_presence,
     };
     let gateway = End {
         sender: to_zone,
         receiver: from_zone,
         wake: wake_zone,
         direction: "gateway_to_zone",
+        presence: gateway_presence,
     };
     (Arc::new(zone), Box::new(gateway))
 }
@@ -45,19 +68,23 @@ pub fn in_process(wake_zone: WakeFn, wake_gateway: WakeFn) -> (Arc<dyn ZoneEnd>,
 struct Peer {
     sender: Sender<PeerMessage>,
     receiver: Receiver<PeerMessage>,
+    presence: Presence,
 }
 
 /// A connection between two zones of the same process. Each reads it in its own ticks: nothing has to be woken.
 pub fn in_process_peers() -> (Arc<dyn PeerEnd>, Arc<dyn PeerEnd>) {
     let (to_other, from_one) = bounded(PEER_QUEUE_MAX);
     let (to_one, from_other) = bounded(PEER_QUEUE_MAX);
+    let (one_presence, other_presence) = Presence::pair();
     let one = Peer {
         sender: to_other,
         receiver: from_other,
+        presence: one_presence,
     };
     let other = Peer {
         sender: to_one,
         receiver: from_one,
+        presence: other_presence,
     };
     (Arc::new(one), Arc::new(other))
 }
@@ -75,6 +102,14 @@ impl PeerEnd for Peer {
 
     fn try_receive(&self) -> Option<PeerMessage> {
         self.receiver.try_recv().ok()
+    }
+
+    fn is_closed(&self) -> bool {
+        !self.presence.is_other_there() && self.receiver.is_empty()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.presence.is_other_there()
     }
 }
 
@@ -108,6 +143,10 @@ impl ZoneEnd for End<ZoneMessage, GatewayMessage> {
     fn try_receive(&self) -> Option<GatewayMessage> {
         self.receiver.try_recv().ok()
     }
+
+    fn is_closed(&self) -> bool {
+        !self.presence.is_other_there() && self.receiver.is_empty()
+    }
 }
 
 impl GatewayEnd for End<GatewayMessage, ZoneMessage> {
@@ -118,6 +157,10 @@ impl GatewayEnd for End<GatewayMessage, ZoneMessage> {
 
     fn try_receive(&self) -> Option<ZoneMessage> {
         self.receiver.try_recv().ok()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.presence.is_other_there()
     }
 }
 
@@ -174,5 +217,21 @@ mod tests {
         let (zone, gateway, _) = pair();
         drop(zone);
         assert_eq!(gateway.send(inputs()), Err(FabricError::Closed));
+    }
+
+    #[test]
+    fn an_end_is_closed_once_the_other_is_dropped_and_all_it_said_was_received() {
+        let (zone, gateway, _) = pair();
+        assert!(gateway.is_connected() && !zone.is_closed());
+        gateway.send(inputs()).unwrap();
+        drop(gateway);
+        assert!(!zone.is_closed());
+        assert!(zone.try_receive().is_some());
+        assert!(zone.is_closed());
+
+        let (one, other) = in_process_peers();
+        assert!(one.is_connected() && !one.is_closed());
+        drop(other);
+        assert!(!one.is_connected() && one.is_closed());
     }
 }

@@ -179,6 +179,9 @@ fn bytes_in<'a>(bytes: &'a [u8], range: &std::ops::Range<u32>) -> &'a [u8] {
 pub enum ZoneMessage {
     /// A tick's changes. A lost one is followed by a whole one.
     Snapshot(Arc<Snapshot>),
+    /// Changes were lost on the way: what comes next may tell of entities that were never seen whole. The gateway asks for a
+    /// [`GatewayMessage::Resync`]. The carrier says it, never the zone, and not before a whole snapshot, which makes it good.
+    Gap,
     /// An entity left the world. Never undoes a higher epoch.
     Left {
         /// The entity.
@@ -198,7 +201,7 @@ pub enum ZoneMessage {
 impl ZoneMessage {
     /// Whether losing it is made good by a later message.
     pub fn is_droppable(&self) -> bool {
-        matches!(self, Self::Snapshot(_))
+        matches!(self, Self::Snapshot(_) | Self::Gap)
     }
 }
 

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Longest life of a token: it is meant to be used at once, and cannot be called back.
 const TOKEN_EXPIRY_S_MAX: u32 = 600;
 
+/// Longest life of a resume: who finds one on a machine plays as its player for so long.
+const RESUME_EXPIRY_S_MAX: u32 = 24 * 3600;
+
 /// Longest silence after which a connection counts as lost.
 const CONNECTION_TIMEOUT_S_MAX: u32 = 60;
 
@@ -21,6 +24,8 @@ pub struct AuthConfig {
     pub gateway_address: Option<SocketAddr>,
     /// How long a connect token may be used, in seconds.
     pub token_expiry_s: u32,
+    /// How long a client may come back as the player that it was, in seconds since its last session.
+    pub resume_expiry_s: u32,
     /// After how many seconds of silence either end of a connection gives it up.
     pub connection_timeout_s: u32,
     /// How many sessions one address may ask for.
@@ -42,6 +47,7 @@ impl Default for AuthConfig {
         Self {
             gateway_address: None,
             token_expiry_s: 30,
+            resume_expiry_s: 3600,
             connection_timeout_s: 5,
             rate_limit: RateLimitConfig::default(),
         }
@@ -65,6 +71,7 @@ impl AuthConfig {
     /// [`InvalidConfig`] names the field and the bounds.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         within("auth.token_expiry_s", self.token_expiry_s, TOKEN_EXPIRY_S_MAX)?;
+        within("auth.resume_expiry_s", self.resume_expiry_s, RESUME_EXPIRY_S_MAX)?;
         within(
             "auth.connection_timeout_s",
             self.connection_timeout_s,

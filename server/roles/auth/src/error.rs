@@ -10,7 +10,7 @@ use axum::{
 use meridian_session::{ErrorBody, NameError, PROTOCOL_VERSION, error_code};
 use metrics::counter;
 
-use crate::{http::BODY_BYTES_MAX, metric_definitions::SESSIONS_REJECTED, token::TokenError};
+use crate::{http::BODY_BYTES_MAX, metric_definitions::SESSIONS_REJECTED, resume::ResumeError, token::TokenError};
 
 /// Why `POST /v1/session` gives no session.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +29,12 @@ pub(crate) enum SessionError {
     RateLimited { retry_after: Duration },
     #[error("no gateway takes players now: try again in a moment")]
     NoGateway,
+    #[error(transparent)]
+    Resume(ResumeError),
     #[error("the server could not make a connect token")]
     Token(#[from] TokenError),
+    #[error("the server could not seal a resume")]
+    Seal,
 }
 
 impl SessionError {
@@ -42,7 +46,8 @@ impl SessionError {
             Self::ProtocolVersion { .. } => (StatusCode::UPGRADE_REQUIRED, error_code::PROTOCOL_VERSION),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, error_code::RATE_LIMITED),
             Self::NoGateway => (StatusCode::SERVICE_UNAVAILABLE, error_code::NO_GATEWAY),
-            Self::Token(_) => (StatusCode::INTERNAL_SERVER_ERROR, error_code::INTERNAL),
+            Self::Resume(_) => (StatusCode::UNAUTHORIZED, error_code::BAD_RESUME),
+            Self::Token(_) | Self::Seal => (StatusCode::INTERNAL_SERVER_ERROR, error_code::INTERNAL),
         }
     }
 
@@ -59,8 +64,8 @@ impl IntoResponse for SessionError {
     fn into_response(self) -> Response {
         let (status, code) = self.status_and_code();
         counter!(SESSIONS_REJECTED, "reason" => code).increment(1);
-        if let Self::Token(error) = &self {
-            tracing::error!(%error, "no connect token");
+        if let Self::Token(_) | Self::Seal = &self {
+            tracing::error!(error = %self, "no session");
         } else {
             tracing::debug!(code, error = %self, "session refused");
         }

@@ -23,7 +23,8 @@ use serde::Deserialize;
 
 use crate::{
     error::SessionError,
-    metric_definitions::{RATE_LIMITED, SESSIONS_ISSUED},
+    metric_definitions::{RATE_LIMITED, SESSIONS_ISSUED, SESSIONS_RESUMED},
+    resume::ResumeSeal,
     state::AuthState,
     token::ConnectTokenIssuer,
 };
@@ -91,28 +92,42 @@ async fn world(State(state): State<AuthState>, headers: HeaderMap) -> Response {
 
 fn issue_session(state: &AuthState, request: &SessionRequest) -> Result<SessionResponse, SessionError> {
     let state = &state.inner;
-    let name = validate_name(&request.name)?;
-    let gateway = state.gateways.live_gateway().ok_or(SessionError::NoGateway)?;
     // A clock before 1970 gives tokens that are expired at birth, which the gateway says in its log.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let player_id = state.player_ids.mint(now, rand::random());
+    let seal = ResumeSeal {
+        key: &state.netcode_key,
+        expiry_s: state.config.resume_expiry_s,
+    };
+    let user_data = match &request.resume {
+        Some(resume) => seal.open(now, resume).map_err(SessionError::Resume)?,
+        None => {
+            let name = validate_name(&request.name)?;
+            TokenUserData::new(state.player_ids.mint(now, rand::random()), name)?
+        }
+    };
+    let gateway = state.gateways.live_gateway(request.lost_gateway);
+    let gateway = gateway.ok_or(SessionError::NoGateway)?;
     let client_id = rand::random::<u64>().max(1);
     let issuer = ConnectTokenIssuer {
         netcode_key: &state.netcode_key,
         expiry_s: state.config.token_expiry_s,
         connection_timeout_s: state.config.connection_timeout_s,
     };
-    let user_data = TokenUserData::new(player_id, name)?;
     let token = issuer.issue(now, client_id, gateway, &user_data)?;
+    let resume = seal.seal(now, &user_data).map_err(|_| SessionError::Seal)?;
+    if request.resume.is_some() {
+        counter!(SESSIONS_RESUMED).increment(1);
+    }
     Ok(SessionResponse {
-        player_id,
+        player_id: user_data.player_id(),
         client_id,
-        name: name.to_owned(),
+        name: user_data.name().to_owned(),
         token: BASE64_STANDARD.encode(token.bytes),
         gateway: gateway.to_string(),
         expires_at_unix_s: token.expires_at_unix_s,
         protocol_version: PROTOCOL_VERSION,
         world_hash: state.world.hash.to_string(),
+        resume,
     })
 }
 
@@ -149,7 +164,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::{AuthConfig, WorldDocument};
+    use crate::{AuthConfig, LiveGateways, WorldDocument};
 
     const GATEWAY: &str = "127.0.0.1:7700";
 
@@ -158,11 +173,11 @@ mod tests {
         let router = auth(AuthConfig::default(), Some(GATEWAY));
         let (mut players, mut clients, mut tokens) = (HashSet::new(), HashSet::new(), HashSet::new());
         for _ in 0..20 {
-            let (status, body) = ask(&router, r#"{"name": " Ada ", "protocol_version": 2}"#).await;
+            let (status, body) = ask(&router, r#"{"name": " Ada ", "protocol_version": 3}"#).await;
             assert_eq!(status, StatusCode::OK, "{body}");
             let session: SessionResponse = serde_json::from_str(&body).unwrap();
             assert_eq!((session.name.as_str(), session.gateway.as_str()), ("Ada", GATEWAY));
-            assert_eq!((session.protocol_version, session.world_hash.as_str()), (2, "abc"));
+            assert_eq!((session.protocol_version, session.world_hash.as_str()), (3, "abc"));
             let token = BASE64_STANDARD.decode(&session.token).unwrap();
             assert_eq!(token.len(), CONNECT_TOKEN_BYTES);
             assert!(session.client_id != 0);
@@ -176,30 +191,30 @@ mod tests {
     #[tokio::test]
     async fn bad_requests_say_what_is_wrong() {
         let router = auth(AuthConfig::default(), Some(GATEWAY));
-        let long_name = format!(r#"{{"name": "{}", "protocol_version": 2}}"#, "x".repeat(25));
-        let large = format!(r#"{{"name": "{}", "protocol_version": 2}}"#, "x".repeat(BODY_BYTES_MAX));
+        let long_name = format!(r#"{{"name": "{}", "protocol_version": 3}}"#, "x".repeat(25));
+        let large = format!(r#"{{"name": "{}", "protocol_version": 3}}"#, "x".repeat(BODY_BYTES_MAX));
         for (body, status, code) in [
             ("{", 400, error_code::BAD_REQUEST),
             ("", 400, error_code::BAD_REQUEST),
             ("[[[[", 400, error_code::BAD_REQUEST),
             ("\u{0}\u{1}", 400, error_code::BAD_REQUEST),
             (r#"{"name": "Ada"}"#, 400, error_code::BAD_REQUEST),
-            (r#"{"protocol_version": 2}"#, 400, error_code::BAD_REQUEST),
+            (r#"{"protocol_version": 3}"#, 400, error_code::BAD_REQUEST),
             (
                 r#"{"name": "Ada", "protocol_version": -1}"#,
                 400,
                 error_code::BAD_REQUEST,
             ),
-            (r#"{"name": "  ", "protocol_version": 2}"#, 400, error_code::BAD_NAME),
+            (r#"{"name": "  ", "protocol_version": 3}"#, 400, error_code::BAD_NAME),
             (
-                r#"{"name": "a\u0000b", "protocol_version": 2}"#,
+                r#"{"name": "a\u0000b", "protocol_version": 3}"#,
                 400,
                 error_code::BAD_NAME,
             ),
             (&long_name, 400, error_code::BAD_NAME),
             (&large, 413, error_code::TOO_LARGE),
             (
-                r#"{"name": "Ada", "protocol_version": 3}"#,
+                r#"{"name": "Ada", "protocol_version": 4}"#,
                 426,
                 error_code::PROTOCOL_VERSION,
             ),
@@ -215,9 +230,9 @@ mod tests {
             assert_eq!(error.code, code, "{body}");
             assert!(!error.message.is_empty());
         }
-        let (_, text) = ask(&router, r#"{"name": "Ada", "protocol_version": 3}"#).await;
+        let (_, text) = ask(&router, r#"{"name": "Ada", "protocol_version": 4}"#).await;
         assert!(
-            text.contains("protocol version 3, this server version 2: update the server"),
+            text.contains("protocol version 4, this server version 3: update the server"),
             "{text}"
         );
     }
@@ -226,7 +241,7 @@ mod tests {
     async fn without_a_gateway_nobody_gets_a_token() {
         let (status, body) = ask(
             &auth(AuthConfig::default(), None),
-            r#"{"name": "Ada", "protocol_version": 2}"#,
+            r#"{"name": "Ada", "protocol_version": 3}"#,
         )
         .await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -234,6 +249,83 @@ mod tests {
             serde_json::from_str::<ErrorBody>(&body).unwrap().code,
             error_code::NO_GATEWAY
         );
+    }
+
+    #[tokio::test]
+    async fn a_resume_keeps_player_and_name() {
+        let router = auth(AuthConfig::default(), Some(GATEWAY));
+        let first = session(&router, r#"{"name": "Ada", "protocol_version": 3}"#).await;
+        let mut last = first.clone();
+        for _ in 0..3 {
+            let body = format!(
+                r#"{{"name": "Eve", "protocol_version": 3, "resume": "{}"}}"#,
+                last.resume
+            );
+            last = session(&router, &body).await;
+            assert_eq!((last.player_id, last.name.as_str()), (first.player_id, "Ada"));
+            assert_ne!((last.client_id, &last.token), (first.client_id, &first.token));
+        }
+        // Without it the same name is another player.
+        let other = session(&router, r#"{"name": "Ada", "protocol_version": 3}"#).await;
+        assert_ne!(other.player_id, first.player_id);
+    }
+
+    #[tokio::test]
+    async fn a_resume_that_is_forged_expired_or_of_another_key_is_refused() {
+        let router = auth(AuthConfig::default(), Some(GATEWAY));
+        let asks = r#"{"name": "Ada", "protocol_version": 3}"#;
+        let good = session(&router, asks).await.resume;
+        let mut forged = good.clone().into_bytes();
+        forged[40] ^= 1;
+        let of_another_key = session(&auth_with(AuthConfig::default(), 2, &[GATEWAY]), asks)
+            .await
+            .resume;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let an_hour_ago = now - Duration::from_secs(3_600);
+        let seal = ResumeSeal {
+            key: &SecretKey::from([1; 32]),
+            expiry_s: AuthConfig::default().resume_expiry_s,
+        };
+        let expired = seal.seal(an_hour_ago, &TokenUserData::new(7, "Ada").unwrap()).unwrap();
+        let long = "A".repeat(2_000);
+        for resume in [
+            String::from_utf8(forged).unwrap().as_str(),
+            &of_another_key,
+            &expired,
+            &long,
+            "",
+        ] {
+            let body = format!(r#"{{"name": "Ada", "protocol_version": 3, "resume": "{resume}"}}"#);
+            let (status, text) = ask(&router, &body).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{resume}: {text}");
+            let error: ErrorBody = serde_json::from_str(&text).unwrap();
+            assert_eq!(error.code, error_code::BAD_RESUME);
+        }
+        let body = format!(r#"{{"name": "Ada", "protocol_version": 3, "resume": "{good}"}}"#);
+        assert_eq!(ask(&router, &body).await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn who_lost_a_gateway_is_sent_to_another_if_there_is_one() {
+        let (lost, other) = ("127.0.0.1:7700", "127.0.0.1:7701");
+        let asks = format!(r#"{{"name": "Ada", "protocol_version": 3, "lost_gateway": "{lost}"}}"#);
+        let router = auth_with(AuthConfig::default(), 1, &[lost, other]);
+        for _ in 0..20 {
+            assert_eq!(session(&router, &asks).await.gateway, other);
+        }
+        assert_eq!(
+            session(&auth(AuthConfig::default(), Some(lost)), &asks).await.gateway,
+            lost
+        );
+        let nonsense = asks.replace(lost, "nowhere");
+        assert_eq!(ask(&router, &nonsense).await.0, StatusCode::BAD_REQUEST);
+        // Who lost none is sent anywhere.
+        let asks = r#"{"name": "Ada", "protocol_version": 3}"#;
+        let mut named = HashSet::new();
+        for _ in 0..60 {
+            named.insert(session(&router, asks).await.gateway);
+        }
+        assert_eq!(named.len(), 2);
     }
 
     #[tokio::test]
@@ -269,13 +361,25 @@ mod tests {
     }
 
     fn auth(config: AuthConfig, gateway: Option<&'static str>) -> Router {
+        let gateways: Vec<&str> = gateway.into_iter().collect();
+        auth_with(config, 1, &gateways)
+    }
+
+    fn auth_with(config: AuthConfig, key: u8, gateways: &[&str]) -> Router {
         let world = WorldDocument {
             json: "{}".into(),
             hash: "abc".into(),
         };
-        let gateways = move || gateway.and_then(|address| address.parse().ok());
-        router(AuthState::new(config, SecretKey::from([1; 32]), world, gateways))
+        let live: Vec<SocketAddr> = gateways.iter().map(|gateway| gateway.parse().unwrap()).collect();
+        let directory = LiveGateways(move || live.clone());
+        router(AuthState::new(config, SecretKey::from([key; 32]), world, directory))
             .layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1))))
+    }
+
+    async fn session(router: &Router, body: &str) -> SessionResponse {
+        let (status, text) = ask(router, body).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
     }
 
     fn request(body: &str) -> Request {

@@ -6,14 +6,18 @@
 //! This role holds the netcode key and never sends, logs or prints it; it keeps no state of a player and opens no port.
 
 mod config;
+mod directory;
 mod error;
 mod http;
 mod metric_definitions;
 mod player_id;
 mod rate_limit;
+mod resume;
 mod state;
 mod token;
 
 pub use config::{AuthConfig, InvalidConfig, RateLimitConfig};
+pub use directory::{GatewayDirectory, LiveGateways};
 pub use http::router;
-pub use state::{AuthState, GatewayDirectory, WorldDocument};
+pub use resume::{ResumeError, ResumeSeal};
+pub use state::{AuthState, WorldDocument};

@@ -1,22 +1,13 @@
 //! What the handlers share.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use meridian_runtime::SecretKey;
 
-use crate::{config::AuthConfig, metric_definitions, player_id::PlayerIdMinter, rate_limit::PeerRateLimiter};
-
-/// Where clients are sent. Any `Fn() -> Option<SocketAddr>` is one.
-pub trait GatewayDirectory: Send + Sync + 'static {
-    /// The UDP address of a gateway that takes players now, as clients reach it.
-    fn live_gateway(&self) -> Option<SocketAddr>;
-}
-
-impl<F: Fn() -> Option<SocketAddr> + Send + Sync + 'static> GatewayDirectory for F {
-    fn live_gateway(&self) -> Option<SocketAddr> {
-        self()
-    }
-}
+use crate::{
+    config::AuthConfig, directory::GatewayDirectory, metric_definitions, player_id::PlayerIdMinter,
+    rate_limit::PeerRateLimiter,
+};
 
 /// The world as clients get it.
 #[derive(Clone, Debug)]

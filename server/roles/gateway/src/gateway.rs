@@ -18,7 +18,7 @@ use meridian_link::{LinkCounters, LinkEndpoint, LinkPlugin, PacketIo};
 use meridian_session::NETCODE_PROTOCOL_ID;
 
 use crate::interest::InterestConfig;
-use crate::{admission, inputs, interest, mirror, probes, sessions};
+use crate::{admission, inputs, interest, mirror, probes, sessions, stillness};
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -53,6 +53,7 @@ pub struct GatewayConfig {
 #[derive(Resource)]
 pub(crate) struct Zones {
     links: Vec<ZoneLink>,
+    world: Arc<WorldDefinition>,
     map: ZoneMap,
     /// The zones in which players start, by their places in `links`.
     entrances: Vec<usize>,
@@ -75,6 +76,12 @@ impl Zones {
             // A full queue is counted by the fabric; what must not be lost is sent again (see `sessions`).
             let _ = link.end.send(message);
         }
+    }
+
+    /// The zones, and whether each is there at all.
+    pub(crate) fn connected(&self) -> Vec<(ZoneId, bool)> {
+        let links = self.links.iter();
+        links.map(|link| (link.zone, link.end.is_connected())).collect()
     }
 
     /// Sends to every zone.
@@ -152,6 +159,7 @@ impl Gateway {
         app.insert_resource(Zones {
             entrances: entrances(&config.world, &map, &links),
             links,
+            world: config.world,
             map,
             base: before,
             clock: config.clock,
@@ -190,6 +198,15 @@ impl Gateway {
             newest: vec![None; zones],
             ticked: before,
         }
+    }
+
+    /// Mirrors another zone from now on.
+    pub fn add_zone(&mut self, link: ZoneLink) {
+        let mut zones = self.app.world_mut().resource_mut::<Zones>();
+        zones.links.push(link);
+        zones.entrances = entrances(&zones.world, &zones.map, &zones.links);
+        self.newest.push(None);
+        self.ask_for_everything(self.newest.len() - 1);
     }
 
     /// Counts of what went through its socket.
@@ -236,6 +253,7 @@ impl Gateway {
                         self.newest[zone] = self.newest[zone].max(Some(snapshot.tick));
                         self.pending.push(snapshot);
                     }
+                    ZoneMessage::Gap => self.ask_for_everything(zone),
                     ZoneMessage::Left { entity, epoch } => {
                         // What was said of it before is older than its leave.
                         self.apply_pending();
@@ -251,6 +269,13 @@ impl Gateway {
         let keeps_up = |tick: &Tick| newest.since(*tick) <= LAG_TICKS_MAX;
         let complete = self.newest.iter().flatten().copied().filter(keeps_up).min()?;
         (complete > self.ticked).then_some(complete)
+    }
+
+    fn ask_for_everything(&self, zone: usize) {
+        if let Some(link) = self.app.world().resource::<Zones>().links.get(zone) {
+            // A link that does not even take this has lost more, and says so again.
+            let _ = link.end.send(GatewayMessage::Resync);
+        }
     }
 
     /// The newest tick that any zone has delivered, if it was not replicated yet.
@@ -277,6 +302,7 @@ impl Gateway {
         }
         self.ticked = tick;
         self.apply_pending();
+        stillness::judge(self.app.world_mut(), tick);
         sessions::repeat(self.app.world_mut(), tick);
         interest::update(self.app.world_mut());
         let mut fixed = self.app.world_mut().resource_mut::<Time<Fixed>>();
@@ -297,8 +323,10 @@ impl Gateway {
         world.run_schedule(PreUpdate);
     }
 
-    /// Says goodbye to every client.
+    /// Says goodbye to every client. Their players stay in the world until another gateway plays them, or for as long as zones keep them.
     pub fn stop(&mut self) {
+        let mut sessions = self.app.world_mut().resource_mut::<sessions::Sessions>();
+        sessions.is_stopping = true;
         self.app
             .world_mut()
             .trigger(lightyear::prelude::server::Stop { entity: self.server });

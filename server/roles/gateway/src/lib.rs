@@ -13,6 +13,7 @@ mod mirror;
 mod probes;
 mod run;
 mod sessions;
+mod stillness;
 
 pub use gateway::{GameFn, Gateway, GatewayConfig, ZoneLink};
 pub use interest::InterestConfig;

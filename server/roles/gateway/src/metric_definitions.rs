@@ -20,3 +20,5 @@ pub const SESSIONS_REFUSED: &str = "meridian_gateway_sessions_refused_total";
 pub const MIRROR_IGNORED: &str = "meridian_gateway_mirror_ignored_total";
 /// Mirrored entities that changed their zone.
 pub const GATEWAY_SWITCHES: &str = "meridian_gateway_switches_total";
+/// Zones that are not connected or have been silent for too long: what they have stands still for clients.
+pub const GATEWAY_ZONES_AWAY: &str = "meridian_gateway_zones_away";

@@ -13,16 +13,17 @@ use lightyear::prelude::{ControlledBy, Lifetime, MessageSender, NetworkTarget, R
 use lightyear_replication::control::ControlledSend;
 use meridian_fabric::{EntitySnapshot, GatewayMessage, ProbeTiming, Snapshot};
 use meridian_game::{Identity, OwnerZone, Welcome, WelcomeChannel, WorldComponents};
-use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, WorldEntityId, ZoneId};
+use meridian_ids::{EntityEpoch, PlayerId, WorldEntityId, ZoneId};
 
 use crate::gateway::Zones;
 use crate::metric_definitions::{GATEWAY_ENTITIES, GATEWAY_SWITCHES, MIRROR_IGNORED};
 use crate::sessions::{Presence, Sessions};
-use crate::{inputs, interest};
+use crate::{inputs, interest, stillness};
 
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Mirror>();
     app.init_resource::<PendingProbes>();
+    app.init_resource::<stillness::ZoneViews>();
     app.add_observer(end_control);
 }
 
@@ -36,7 +37,6 @@ fn end_control(removed: On<Remove, ControlledBy>, mut commands: Commands) {
 #[derive(Resource, Default)]
 pub(crate) struct Mirror {
     entities: HashMap<WorldEntityId, Entity>,
-    leases: HashMap<u16, LeaseEpoch>,
 }
 
 /// Whose the entity is, as far as the gateway was told.
@@ -55,24 +55,15 @@ pub(crate) struct PendingProbes {
 
 /// Writes a snapshot onto the mirror.
 pub(crate) fn apply(world: &mut World, snapshot: &Snapshot) {
-    let known = world
-        .resource_mut::<Mirror>()
-        .leases
-        .entry(snapshot.zone.0)
-        .or_default()
-        .0;
-    if snapshot.lease.0 < known {
+    if !stillness::hear(world, snapshot) {
         ignore("stale_lease");
         return;
     }
-    world
-        .resource_mut::<Mirror>()
-        .leases
-        .insert(snapshot.zone.0, snapshot.lease);
     let mut lost = false;
     for entry in &snapshot.entities {
         lost |= apply_entity(world, snapshot, entry).is_err();
     }
+    stillness::heard(world, snapshot);
     if lost {
         // Changes of an entity that was never seen whole: a snapshot was lost on the way.
         world.resource::<Zones>().send_to(snapshot.zone, GatewayMessage::Resync);
@@ -128,7 +119,7 @@ fn apply_entity(world: &mut World, snapshot: &Snapshot, entry: &EntitySnapshot) 
         Ok::<bool, meridian_game::WireError>(true)
     });
     match applied {
-        Ok(true) => {}
+        Ok(true) => stillness::told(world, entity),
         Ok(false) => ignore("stale_epoch"),
         Err(error) => {
             tracing::warn!(entity = %entry.entity, %error, "snapshot entry not understood");
@@ -193,6 +184,15 @@ pub(crate) fn entity_of(world: &mut World, player: PlayerId) -> Option<Entity> {
         .map(|(entity, _)| entity)
 }
 
+/// The mirrored entities whose owner is `zone`.
+pub(crate) fn entities_of(world: &World, zone: ZoneId) -> Vec<(WorldEntityId, Entity)> {
+    let mirrored = world.resource::<Mirror>().entities.iter();
+    mirrored
+        .filter(|(_, entity)| world.get::<OwnedBy>(**entity).is_some_and(|owned| owned.zone == zone))
+        .map(|(id, entity)| (*id, *entity))
+        .collect()
+}
+
 fn welcome(world: &mut World, link: Entity, player: PlayerId, entity: WorldEntityId) {
     let zones = world.resource::<Zones>();
     let welcome = Welcome {
@@ -226,7 +226,14 @@ pub(crate) fn remove(world: &mut World, id: WorldEntityId, epoch: EntityEpoch) {
         ignore("stale_leave");
         return;
     }
-    world.resource_mut::<Mirror>().entities.remove(&id);
+    forget(world, id);
+}
+
+/// Takes an entity out of the mirror, whatever is known of it.
+pub(crate) fn forget(world: &mut World, id: WorldEntityId) {
+    let Some(entity) = world.resource_mut::<Mirror>().entities.remove(&id) else {
+        return;
+    };
     let owner = world.get::<ControlledBy>(entity).map(|controlled| controlled.owner);
     if let Some(mut presence) = owner.and_then(|link| world.get_mut::<Presence>(link)) {
         presence.lost();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meridian_bus::{Bus, Heard};
+use meridian_bus::{Bus, Heard, WakeFn};
 use meridian_events::{EntityPosition, Event, Happening, Positions};
 use meridian_handoff::script::Instance;
 use meridian_handoff::{Handoff, News, Ownership};
@@ -20,6 +20,10 @@ pub(crate) struct Facts {
 impl Facts {
     pub(crate) fn new(bus: Box<dyn Bus>, ownership: Ownership) -> Self {
         Self { bus, ownership }
+    }
+
+    pub(crate) fn wake_with(&mut self, wake: WakeFn) {
+        self.bus.wake_with(wake);
     }
 
     /// This instance of the zone, once it has the lease.

@@ -4,6 +4,7 @@
 //! A tick never waits for anything: inputs that are not there are repeated, messages that do not fit are counted.
 
 mod audit;
+mod custody;
 mod facts;
 mod ghosts;
 mod input_ring;
@@ -16,6 +17,7 @@ mod snapshot;
 mod zone;
 
 pub use audit::AuditSink;
+pub use custody::PLAYER_GRACE;
 pub use ghosts::{GHOST_REACH_M, Peer};
 pub use input_ring::{INPUT_LOOKAHEAD_TICKS, InputRing};
 pub use load::Load;

@@ -37,6 +37,12 @@ impl Load {
         let is_news = self.overloaded.is_none() || (over && self.overloaded != Some(overloaded));
         is_news.then(|| *self.overloaded.insert(overloaded))
     }
+
+    /// A tick was not simulated, for the zone may be another's. Says whether that is news: the zone did run before.
+    pub fn paused(&mut self) -> bool {
+        (self.ticks, self.overrun) = (0, 0);
+        self.overloaded.take().is_some()
+    }
 }
 
 #[cfg(test)]
@@ -53,5 +59,8 @@ mod tests {
         assert_eq!(second(slow), [true]);
         assert!(second(slow).is_empty());
         assert_eq!(second(quick), [false]);
+        assert!(load.paused());
+        assert!(!load.paused(), "told once");
+        assert_eq!(load.ticked(quick), Some(false), "it runs again");
     }
 }

@@ -2,7 +2,7 @@
 
 use meridian_game::WorldDefinition;
 use meridian_ids::ZoneId;
-use metrics::{Counter, Gauge};
+use metrics::{Counter, Gauge, Histogram};
 
 /// How long a tick took, in seconds, by `zone`.
 pub const ZONE_TICK_SECONDS: &str = "meridian_zone_tick_seconds";
@@ -12,15 +12,23 @@ pub const ZONE_TICK_OVERRUNS: &str = "meridian_zone_tick_overruns_total";
 pub const ZONE_TICKS_SKIPPED: &str = "meridian_zone_ticks_skipped_total";
 /// Ticks simulated, by `zone`.
 pub const ZONE_TICKS: &str = "meridian_zone_ticks_total";
+/// The tick of the newest record that an instance found when it claimed its zone, by `zone`: movement after it was lost, if the instance
+/// before did not end in order.
+pub const ZONE_CLAIMED_AFTER_TICK: &str = "meridian_zone_claimed_after_tick";
 /// Entities of the zone.
 pub const ZONE_ENTITIES: &str = "meridian_zone_entities";
 /// Players of the zone.
 pub const ZONE_PLAYERS: &str = "meridian_zone_players";
+/// Players in the world whom no gateway plays, by `zone`: their gateway or their client is gone, and they wait to be played again.
+pub const ZONE_PLAYERS_UNPLAYED: &str = "meridian_zone_players_unplayed";
 /// Copies of neighbours' entities, by `zone`.
 pub const ZONE_GHOSTS: &str = "meridian_zone_ghosts";
 /// Entities that changed their zone, by `zone` and `direction`: departed and arrived as told, resumed if the neighbour did not
 /// take it.
 pub const HANDOFFS: &str = "meridian_handoffs_total";
+/// From the beginning of the last tick that the sender of an entity simulated it in until it is the receiver's, in seconds, by the receiver's
+/// `zone`: the rest of that tick, and the way over the bus.
+pub const HANDOFF_SECONDS: &str = "meridian_handoff_seconds";
 /// Inputs by `outcome` (applied, late, missing, early) and `phase` (settling in a player's first second, then steady).
 /// A missing input that arrives after its tick is counted as late too.
 pub const INPUTS: &str = "meridian_inputs_total";
@@ -33,10 +41,13 @@ pub const WORLD_EVENTS: &str = "meridian_world_events_total";
 pub(crate) struct ZoneMetrics {
     pub(crate) entities: Gauge,
     pub(crate) players: Gauge,
+    pub(crate) unplayed: Gauge,
     pub(crate) ghosts: Gauge,
     pub(crate) departed: Counter,
     pub(crate) arrived: Counter,
     pub(crate) resumed: Counter,
+    pub(crate) handoff_seconds: Histogram,
+    pub(crate) claimed_after_tick: Gauge,
 }
 
 impl ZoneMetrics {
@@ -47,10 +58,13 @@ impl ZoneMetrics {
         Self {
             entities: gauge(ZONE_ENTITIES),
             players: gauge(ZONE_PLAYERS),
+            unplayed: gauge(ZONE_PLAYERS_UNPLAYED),
             ghosts: gauge(ZONE_GHOSTS),
             departed: handoffs("departed"),
             arrived: handoffs("arrived"),
             resumed: handoffs("resumed"),
+            claimed_after_tick: gauge(ZONE_CLAIMED_AFTER_TICK),
+            handoff_seconds: metrics::histogram!(HANDOFF_SECONDS, "zone" => label.clone()),
         }
     }
 }

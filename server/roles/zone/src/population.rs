@@ -13,6 +13,7 @@ use meridian_handoff::{Allowance, Handoff};
 use meridian_ids::{EntityEpoch, PlayerId, Tick, TickClock, WorldEntityId};
 
 use crate::audit::Simulated;
+use crate::custody::{Custody, PortId};
 use crate::input_ring::{AppliedProbe, INPUT_LOOKAHEAD_TICKS, InputRing};
 
 /// Entities whose inputs are kept before they have come: as many players as a zone may have.
@@ -20,11 +21,18 @@ const EXPECTED_MAX: usize = crate::PLAYERS_MAX;
 /// Batches kept for each: as many ticks as an input may be ahead.
 const EXPECTED_BATCHES_MAX: usize = INPUT_LOOKAHEAD_TICKS as usize;
 
-/// A player's entity and its inputs.
+/// A player's entity, its inputs, and who plays it.
 pub(crate) struct Player {
     pub(crate) entity: Entity,
     pub(crate) id: WorldEntityId,
     pub(crate) inputs: InputRing,
+    pub(crate) custody: Custody,
+}
+
+/// Inputs of an entity that has not come yet, and the gateway that sent the last of them.
+struct Expected {
+    port: PortId,
+    batches: VecDeque<InputBatch>,
 }
 
 /// What the zone simulates, by its ids.
@@ -34,7 +42,9 @@ pub(crate) struct Population {
     pub(crate) players: HashMap<PlayerId, Player>,
     owners: HashMap<WorldEntityId, PlayerId>,
     /// Inputs of entities that have not come yet, if they ever will: gateways send them to both zones near a border.
-    expected: HashMap<WorldEntityId, VecDeque<InputBatch>>,
+    expected: HashMap<WorldEntityId, Expected>,
+    /// The gateways of players whose entities are being written down.
+    pub(crate) knocks: HashMap<PlayerId, PortId>,
 }
 
 /// How an entity is taken in.
@@ -58,27 +68,43 @@ impl Population {
         self.players.get_mut(owner)
     }
 
-    /// Takes in inputs: of a player of the zone, or of one that may come.
-    pub(crate) fn insert_inputs(&mut self, batch: InputBatch, clock: &TickClock) {
+    /// Takes in inputs that a gateway sent: of a player of the zone, or of one that may come.
+    pub(crate) fn insert_inputs(&mut self, port: PortId, batch: InputBatch, clock: &TickClock) {
         if let Some(player) = self.player_of(batch.entity) {
+            player.custody.heard(port);
             player.inputs.insert(&batch, clock);
             return;
         }
         if self.expected.len() >= EXPECTED_MAX && !self.expected.contains_key(&batch.entity) {
             return;
         }
-        let batches = self.expected.entry(batch.entity).or_default();
-        if batches.len() >= EXPECTED_BATCHES_MAX {
-            batches.pop_front();
+        let batches = VecDeque::new();
+        let expected = self.expected.entry(batch.entity).or_insert(Expected { port, batches });
+        expected.port = port;
+        if expected.batches.len() >= EXPECTED_BATCHES_MAX {
+            expected.batches.pop_front();
         }
-        batches.push_back(batch);
+        expected.batches.push_back(batch);
+    }
+
+    /// A tick was simulated: the players whom no gateway has played for so long that they leave the world.
+    pub(crate) fn count_grace(&mut self, is_open: impl Fn(PortId) -> bool) -> Vec<WorldEntityId> {
+        let players = self.players.values_mut();
+        let over = players.filter_map(|player| player.custody.tick(&is_open).then_some(player.id));
+        over.collect()
+    }
+
+    /// Players whom no gateway plays.
+    pub(crate) fn unplayed(&self) -> usize {
+        let players = self.players.values();
+        players.filter(|player| !player.custody.is_played()).count()
     }
 
     /// Forgets inputs of entities that did not come.
     pub(crate) fn forget_expected(&mut self, now: Instant, clock: &TickClock) {
         let longest = clock.rate().tick_duration() * INPUT_LOOKAHEAD_TICKS as u32;
-        self.expected.retain(|_, batches| {
-            let last = batches.back().map(|batch| batch.forwarded);
+        self.expected.retain(|_, expected| {
+            let last = expected.batches.back().map(|batch| batch.forwarded);
             last.is_some_and(|last| now.saturating_duration_since(last) < longest)
         });
     }
@@ -113,6 +139,8 @@ impl Population {
         self.entities.insert(record.entity, entity);
         let mut probes = Vec::new();
         if let Some(player) = record.player {
+            let expected = self.expected.get(&record.entity).map(|expected| expected.port);
+            let port = self.knocks.remove(&player).or(expected);
             let mut inputs = self.inputs_of(record, after, clock);
             if entrance.catch_up {
                 catch_up_player(
@@ -125,8 +153,13 @@ impl Population {
                 );
             }
             self.owners.insert(record.entity, player);
-            let id = record.entity;
-            self.players.insert(player, Player { entity, id, inputs });
+            let played = Player {
+                entity,
+                id: record.entity,
+                inputs,
+                custody: Custody::new(clock.rate(), port),
+            };
+            self.players.insert(player, played);
         } else if entrance.catch_up {
             let behind = entrance.next.0.saturating_sub(after.0 + 1).min(INPUT_LOOKAHEAD_TICKS);
             (0..behind).for_each(|_| (hooks.catch_up)(world, entity));
@@ -147,7 +180,8 @@ impl Population {
         };
         let mut ring = InputRing::resumed(after.next(), Move::unpack(*last).sanitise().0);
         // First those that came here: they know when.
-        for batch in self.expected.remove(&record.entity).into_iter().flatten() {
+        let came = self.expected.remove(&record.entity);
+        for batch in came.into_iter().flat_map(|expected| expected.batches) {
             ring.insert(&batch, clock);
         }
         for (tick, packed) in record.inputs.iter().filter(|(tick, _)| *tick > record.after) {

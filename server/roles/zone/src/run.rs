@@ -1,5 +1,7 @@
 //! A zone on the clock of its own thread.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use meridian_ids::{LeaseEpoch, TickClock};
@@ -12,6 +14,9 @@ use crate::{Stepped, Zone};
 pub const CATCH_UP_TICKS_MAX: u64 = 8;
 /// The longest that the thread sleeps at once, so that a stop is seen.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
+
+/// How long a zone that was stopped waits until its last writes are written.
+const FINISH_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Why a zone runs no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +57,23 @@ pub fn run(
     // Zero is a figure too: dashboards and bars read them before the first overrun.
     overruns.increment(0);
     skipped.increment(0);
+    let is_woken = Arc::new(AtomicBool::new(false));
+    let (thread, waking) = (std::thread::current(), Arc::clone(&is_woken));
+    zone.wake_with(Arc::new(move || {
+        waking.store(true, Ordering::Release);
+        thread.unpark();
+    }));
     while !stopped() {
         let next = zone.next_tick();
         let now = Instant::now();
         let due = clock.due(next);
         if now < due {
-            std::thread::sleep((due - now).min(SLEEP_MAX));
+            // What has changed hands is taken in at once: it is simulated in the next tick then, and nobody sees a seam.
+            if is_woken.swap(false, Ordering::AcqRel) {
+                zone.receive();
+            } else {
+                std::thread::park_timeout((due - now).min(SLEEP_MAX));
+            }
             continue;
         }
         let behind = u64::try_from(clock.tick_at(now).since(next)).unwrap_or(0);
@@ -88,7 +104,18 @@ pub fn run(
             observe(&mut zone, Observed::Ticked { lease, took });
         }
     }
+    finish(&mut zone);
     RunEnd::Stopped
+}
+
+/// Writes down what has changed since the last checkpoint: who is stopped in order loses nothing.
+fn finish(zone: &mut Zone) {
+    let gives_up_at = Instant::now() + FINISH_TIME_MAX;
+    zone.write_all_down();
+    while zone.is_asking() && Instant::now() < gives_up_at {
+        std::thread::park_timeout(Duration::from_millis(1));
+        zone.receive();
+    }
 }
 
 /// How long the machine has slept since it was started: a lease goes on meanwhile, and [`Instant`] does not.

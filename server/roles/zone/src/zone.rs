@@ -11,12 +11,12 @@ use bevy::ecs::query::{QueryState, With, Without};
 use bevy::prelude::MinimalPlugins;
 use bevy::time::{Fixed, Time, TimeUpdateStrategy};
 use bevy::transform::TransformPlugin;
-use meridian_bus::Bus;
+use meridian_bus::{Bus, WakeFn};
 use meridian_events::{EntityPosition, Happening};
-use meridian_fabric::{FabricError, GatewayMessage, PassedAction, PeerMessage, ProbeTiming, ZoneEnd, ZoneMessage};
+use meridian_fabric::{LinkSource, PassedAction, PeerMessage, ProbeTiming, ZoneEnd};
 use meridian_game::{
-    ActionRegistry, CurrentTick, EntityHooks, Ghost, GhostPushed, Identity, Pose, ProtocolPlugin, ProtocolSide,
-    Scenery, WorldDefinition, WorldEvent, ZoneScope,
+    CurrentTick, EntityHooks, Ghost, GhostPushed, Identity, Pose, ProtocolPlugin, ProtocolSide, Scenery,
+    WorldDefinition, WorldEvent, ZoneScope,
 };
 use meridian_handoff::Ownership;
 use meridian_handoff::script::Record;
@@ -25,31 +25,25 @@ use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, TickClock, WorldEnti
 use crate::audit::{self, AuditSink, Simulated};
 use crate::facts::Facts;
 use crate::ghosts::{GhostTable, Peer};
-use crate::input_ring::InputRing;
 use crate::metric_definitions::{WORLD_EVENTS, ZoneMetrics};
 use crate::population::{self, Population};
 use crate::rest::Rest;
 use crate::snapshot::SnapshotBuilder;
 
+mod gateways;
+mod links;
 mod owning;
 
+pub use gateways::PLAYERS_MAX;
 pub use owning::HYSTERESIS_M;
 
-/// Players one zone lets in.
-pub const PLAYERS_MAX: usize = 1_000;
-/// Messages one gateway may have handled in a tick; the rest waits for the next.
-const MESSAGES_PER_TICK_MAX: usize = 16_384;
+use gateways::Ports;
+
 /// Ticks between two checkpoints: a crash costs at most half a second of movement at 60 Hz.
 const CHECKPOINT_EVERY_TICKS: u64 = 30;
 
 /// How often the positions of a zone that somebody follows are told, per second.
 const POSITIONS_HZ: u32 = 20;
-/// Why a player is not let in here, though perhaps elsewhere.
-const ZONE_FULL: &str = "the zone is full";
-/// Actions that wait for entities that came before their time.
-const EARLY_ACTIONS_MAX: usize = 256;
-/// Zones that an action may be passed on to, after a player who runs from one to the next.
-const ACTION_HOPS_MAX: u8 = 4;
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -79,6 +73,8 @@ pub struct ZoneLinks {
     pub gateways: Vec<Arc<dyn ZoneEnd>>,
     /// The zones at its borders.
     pub peers: Vec<Peer>,
+    /// Where gateways and neighbours of other processes come from.
+    pub source: Option<Arc<dyn LinkSource>>,
     /// Who owns what.
     pub bus: Box<dyn Bus>,
 }
@@ -96,18 +92,14 @@ pub enum Stepped {
 
 type Unwritten = (With<Pose>, Without<Simulated>, Without<Ghost>);
 
-struct Port {
-    end: Arc<dyn ZoneEnd>,
-    whole_next: bool,
-}
-
 /// A zone. Not `Send`, as apps are not: made on the thread that steps it.
 pub struct Zone {
     app: App,
     config: ZoneConfig,
     map: ZoneMap,
-    ports: Vec<Port>,
+    ports: Ports,
     peers: Vec<Peer>,
+    source: Option<Arc<dyn LinkSource>>,
     facts: Facts,
     population: Population,
     ghosts: GhostTable,
@@ -161,11 +153,13 @@ impl Zone {
         app.update();
         let snapshots = SnapshotBuilder::new(app.world_mut());
         let (owned, unwritten) = (app.world_mut().query(), app.world_mut().query_filtered());
-        let port = |end| Port { end, whole_next: true };
+        let mut ports = Ports::default();
+        links.gateways.into_iter().for_each(|end| ports.open(end));
         Self {
             app,
-            ports: links.gateways.into_iter().map(port).collect(),
+            ports,
             peers: links.peers,
+            source: links.source,
             facts: Facts::new(links.bus, Ownership::new(config.zone, config.instance.clone(), rate)),
             population: Population::default(),
             ghosts: GhostTable::default(),
@@ -204,9 +198,36 @@ impl Zone {
         self.facts.instance().map(|instance| instance.lease)
     }
 
+    /// Has `wake` called whenever something has come on the bus.
+    pub fn wake_with(&mut self, wake: WakeFn) {
+        self.facts.wake_with(wake);
+    }
+
+    /// Between ticks: takes in what has come on the bus.
+    pub fn receive(&mut self) {
+        self.hear();
+    }
+
+    /// Writes down all that has changed since the last checkpoint.
+    pub fn write_all_down(&mut self) {
+        self.checkpoint(self.next - 1);
+        self.hear();
+    }
+
+    /// Whether the bus has not answered all that it was asked.
+    pub fn is_asking(&self) -> bool {
+        self.facts.ownership.is_asking_anything()
+    }
+
     /// How long the machine has slept, since any time that stays the same: leases end meanwhile.
     pub fn set_slept(&mut self, slept: Duration) {
         self.slept = slept;
+    }
+
+    /// Ticks by which the zone is behind the world's clock.
+    pub fn lag_ticks(&self) -> u32 {
+        let behind = self.config.clock.tick_at(Instant::now()).since(self.next);
+        u32::try_from(behind).unwrap_or(0)
     }
 
     /// Entities and players of the zone.
@@ -249,6 +270,7 @@ impl Zone {
         }
         audit::simulated(self.app.world_mut(), tick);
         self.next = tick.next();
+        self.end_grace();
         self.send_left();
         // The last state of what leaves is this zone's to tell.
         self.send_snapshot(tick, began, now);
@@ -277,6 +299,8 @@ impl Zone {
         if tick.0.is_multiple_of(CHECKPOINT_EVERY_TICKS) {
             self.checkpoint(tick);
             self.population.forget_expected(began, &self.config.clock);
+            let joining = &self.joining;
+            self.population.knocks.retain(|player, _| joining.contains(player));
         }
         if tick.0.is_multiple_of(self.positions_every_ticks()) && self.facts.is_followed() {
             self.publish_positions(tick);
@@ -292,6 +316,7 @@ impl Zone {
         );
         self.metrics.entities.set(self.snapshots.entities() as f64);
         self.metrics.players.set(self.population.players.len() as f64);
+        self.metrics.unplayed.set(self.population.unplayed() as f64);
         self.metrics.ghosts.set(self.ghosts.len() as f64);
     }
 
@@ -311,15 +336,8 @@ impl Zone {
     }
 
     fn take_messages(&mut self) {
-        for index in 0..self.ports.len() {
-            for _ in 0..MESSAGES_PER_TICK_MAX {
-                let Some(message) = self.ports[index].end.try_receive() else {
-                    break;
-                };
-                self.rest.disturb();
-                self.handle(index, message);
-            }
-        }
+        self.accept_links();
+        self.hear_gateways();
         let hooks = *self.app.world().resource::<EntityHooks>();
         let mut passed = Vec::new();
         for peer in &self.peers {
@@ -337,96 +355,6 @@ impl Zone {
         }
         passed.append(&mut self.early_actions);
         passed.into_iter().for_each(|action| self.act(action));
-    }
-
-    fn handle(&mut self, port: usize, message: GatewayMessage) {
-        match message {
-            GatewayMessage::Resync => self.ports[port].whole_next = true,
-            GatewayMessage::Join { player, name } => match self.join(player, &name) {
-                Ok(()) => {}
-                // Another zone may have room: the gateway asks around.
-                Err(reason @ ZONE_FULL) => {
-                    tracing::warn!(%player, zone = %self.config.zone, reason, "join refused");
-                }
-                Err(reason) => self.refuse_join(player, reason),
-            },
-            GatewayMessage::Leave { player, entity } => self.leave(player, entity),
-            GatewayMessage::Inputs(batch) => self.population.insert_inputs(batch, &self.config.clock),
-            GatewayMessage::Action { entity, kind, payload } => {
-                self.act(PassedAction {
-                    entity,
-                    kind,
-                    payload,
-                    hops: 0,
-                });
-            }
-        }
-    }
-
-    fn refuse_join(&mut self, player: PlayerId, reason: &str) {
-        tracing::warn!(%player, zone = %self.config.zone, reason, "join refused");
-        for port in &self.ports {
-            let refused = ZoneMessage::JoinRefused {
-                player,
-                reason: reason.to_owned(),
-            };
-            // A gateway that does not even take this in is dropping its clients itself.
-            let _ = port.end.send(refused);
-        }
-    }
-
-    fn join(&mut self, player: PlayerId, name: &str) -> Result<(), &'static str> {
-        if let Some(known) = self.population.players.get_mut(&player) {
-            // A player that comes back keeps its entity; its input starts anew.
-            known.inputs = InputRing::new(self.next);
-            return Ok(());
-        }
-        if self.population.players.len() + self.joining.len() >= PLAYERS_MAX {
-            return Err(ZONE_FULL);
-        }
-        if self.joining.insert(player) {
-            self.spawn_player(player, name).inspect_err(|_| {
-                self.joining.remove(&player);
-            })?;
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self, player: PlayerId, entity: Option<(WorldEntityId, EntityEpoch)>) {
-        if let Some(id) = self.population.players.get(&player).map(|player| player.id) {
-            self.retire(id);
-        } else if let Some((id, epoch)) = entity.filter(|(id, _)| self.facts.epoch(*id).is_none()) {
-            // The gateway still has it. If it is nowhere, this zone's word that it left was lost; if it is another zone's, or on its way,
-            // that one is told too.
-            self.facts.ownership.retire_unknown(id, epoch);
-            self.hear();
-        }
-    }
-
-    /// An action of a player of the zone; that of one who has just left goes after it.
-    fn act(&mut self, action: PassedAction) {
-        let id = action.entity;
-        if let Some(player) = self.population.player_of(id) {
-            let (world, entity) = (self.app.world_mut(), player.entity);
-            if let Err(error) = ActionRegistry::trigger(world, entity, action.kind, &action.payload) {
-                tracing::debug!(entity = %id, %error, "action refused");
-            }
-            return;
-        }
-        if self.held.iter().any(|record| record.entity == id) {
-            // Its time has not come yet; as many actions as a player may send in that.
-            if self.early_actions.len() < EARLY_ACTIONS_MAX {
-                self.early_actions.push(action);
-            }
-            return;
-        }
-        let owner = self.ghosts.owner(id);
-        let peer = owner.and_then(|owner| self.peers.iter().find(|peer| peer.zone == owner));
-        if let Some(peer) = peer.filter(|_| action.hops < ACTION_HOPS_MAX) {
-            let hops = action.hops + 1;
-            // The fabric counts what a neighbour that takes in nothing loses.
-            let _ = peer.end.send(PeerMessage::Action(PassedAction { hops, ..action }));
-        }
     }
 
     fn report_events(&mut self) {
@@ -455,41 +383,6 @@ impl Zone {
                 // A lost push is made good by that of the next tick.
                 let _ = peer.end.send(message);
             }
-        }
-    }
-
-    fn send_left(&mut self) {
-        // Who did not hear of it is told again: a whole snapshot takes nothing away.
-        self.left.retain(|(entity, epoch)| {
-            let (entity, epoch) = (*entity, *epoch);
-            let refused = |port: &Port| port.end.send(ZoneMessage::Left { entity, epoch }) == Err(FabricError::Full);
-            self.ports.iter().filter(|port| refused(port)).count() > 0
-        });
-    }
-
-    fn send_snapshot(&mut self, tick: Tick, began: Instant, now: impl FnOnce() -> Instant) {
-        let Some(instance) = self.facts.instance() else { return };
-        let probes = std::mem::take(&mut self.probes);
-        let header = (instance.zone, instance.lease, tick, began);
-        let wants_whole = self.ports.iter().any(|port| port.whole_next);
-        let built = if self.rest.is_resting() && !wants_whole {
-            SnapshotBuilder::nothing(header)
-        } else {
-            self.snapshots.build(self.app.world_mut(), header, probes, wants_whole)
-        };
-        self.touched.extend(built.changed());
-        if built.changed().next().is_some() {
-            self.rest.disturb();
-        }
-        let finished = now();
-        let (changes, whole) = built.finish(finished);
-        for port in &mut self.ports {
-            let snapshot = match &whole {
-                Some(whole) if port.whole_next => whole.clone(),
-                _ => changes.clone(),
-            };
-            // What a full queue refused is made good by a whole snapshot as soon as it has room.
-            port.whole_next = port.end.send(ZoneMessage::Snapshot(snapshot)).is_err();
         }
     }
 }

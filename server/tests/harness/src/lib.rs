@@ -1,4 +1,4 @@
-//! Zones, gateway and clients in one process and in virtual time: the real parts over a network in memory.
+//! Zones, gateways and clients in one process and in virtual time: the real parts over a network in memory.
 //!
 //! Time is a number that [`TestWorld::run`] advances by a millisecond at a time, so a test takes as long as its work and
 //! gives the same result on any machine. Sockets, threads and clocks are the only parts that are not the real ones.
@@ -7,6 +7,8 @@
     clippy::unwrap_used,
     reason = "a harness fails by panicking, with the line that failed"
 )]
+
+mod sessions;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -27,6 +29,7 @@ use meridian_ids::{LeaseEpoch, PlayerId, Tick, TickClock, ZoneId, ZoneMap};
 use meridian_link::{LinkConditions, MemoryNetwork};
 use meridian_session::{NETCODE_PROTOCOL_ID, TokenUserData};
 use meridian_zone::{AuditSink, CATCH_UP_TICKS_MAX, GHOST_REACH_M, Peer, Zone, ZoneConfig, ZoneLinks};
+use sessions::{SERVER_URL, TestSessions};
 
 /// The demo world, as the repository has it.
 pub const DEMO_WORLD: &str = include_str!("../../../../assets/data/world.toml");
@@ -51,6 +54,10 @@ pub struct TestOptions {
     pub interpolate: bool,
     /// The zones at whose borders clients watch the others.
     pub watch_borders: Option<ZoneMap>,
+    /// How many gateways there are.
+    pub gateways: usize,
+    /// Whether clients may ask for another session when they lose their gateway; otherwise a connection that broke stays so.
+    pub reconnects: bool,
     /// The game.
     pub game: GameFn,
     /// What stands between zones and the durable side, for faults of it.
@@ -70,6 +77,8 @@ impl Default for TestOptions {
             predict: true,
             interpolate: true,
             watch_borders: None,
+            gateways: 1,
+            reconnects: false,
             game: demo_game(),
             bus: Arc::new(|_, bus| bus),
         }
@@ -107,26 +116,29 @@ impl CollectedAudit {
 /// What a zone's instances share.
 struct ZoneParts {
     config: ZoneConfig,
-    gateway: Arc<dyn ZoneEnd>,
+    gateways: Vec<Arc<dyn ZoneEnd>>,
     peers: Vec<Peer>,
 }
 
-/// The zones of a world, one gateway and any number of clients.
+/// The zones of a world, its gateways and any number of clients.
 pub struct TestWorld {
     /// The zones, by their ids.
     pub zones: Vec<Zone>,
-    /// The gateway.
-    pub gateway: Gateway,
+    /// The gateways, in their order; those that were killed are gone.
+    pub gateways: Vec<Option<Gateway>>,
     /// The clients, in the order in which they joined.
     pub clients: Vec<HeadlessClient>,
-    /// The network between gateway and clients.
+    /// The network between gateways and clients.
     pub network: MemoryNetwork,
     /// The zones that do not tick at present.
     pub stalled: HashSet<u16>,
+    /// The gateways that stand still at present, by their places.
+    pub paused: HashSet<usize>,
     /// What zones said of what they simulate.
     pub audit: Arc<CollectedAudit>,
     /// Who owns what.
     pub bus: InProcess,
+    sessions: Arc<TestSessions>,
     parts: Vec<ZoneParts>,
     elapsed_us: Arc<AtomicU64>,
     clock: TickClock,
@@ -135,8 +147,9 @@ pub struct TestWorld {
     now: Instant,
 }
 
-fn gateway_address() -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, 1], 7_700))
+/// Where clients reach a gateway.
+pub fn gateway_address(gateway: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 7_700 + u16::try_from(gateway).unwrap()))
 }
 
 fn client_address(index: usize) -> SocketAddr {
@@ -147,8 +160,9 @@ impl ZoneParts {
     fn start(&self, first: Tick, bus: &InProcess, wrap: &BusFn) -> Zone {
         let zone = self.config.zone;
         let links = ZoneLinks {
-            gateways: vec![self.gateway.clone()],
+            gateways: self.gateways.clone(),
             peers: self.peers.clone(),
+            source: None,
             bus: wrap(zone, bus.connect(zone)),
         };
         Zone::new(self.config.clone(), first, links)
@@ -182,10 +196,8 @@ impl TestWorld {
         let since_start = move || Duration::from_micros(elapsed.load(Ordering::Relaxed));
         let bus = meridian_bus::in_process(LeaseEpoch(0), Arc::new(since_start));
         let audit = Arc::<CollectedAudit>::default();
-        let (mut parts, mut links) = (Vec::new(), Vec::new());
+        let mut parts = Vec::new();
         for zone in world.zone_map().ids() {
-            let (gateway, end) = in_process(Arc::new(|| ()), Arc::new(|| ()));
-            links.push(ZoneLink { zone, end });
             let config = ZoneConfig {
                 zone,
                 before: LeaseEpoch(0),
@@ -195,32 +207,27 @@ impl TestWorld {
                 instance: "local".to_owned(),
                 audit: Some(audit.clone()),
             };
-            let peers = Vec::new();
-            parts.push(ZoneParts { config, gateway, peers });
+            let (gateways, peers) = (Vec::new(), Vec::new());
+            parts.push(ZoneParts {
+                config,
+                gateways,
+                peers,
+            });
         }
         connect_neighbours(&world, &mut parts);
         let zones = parts
             .iter()
             .map(|parts| parts.start(options.first_tick, &bus, &options.bus))
             .collect();
-        let gateway_config = GatewayConfig {
-            world: world.clone(),
-            clock,
-            game: options.game.clone(),
-            private_key: KEY,
-            public_addresses: Vec::new(),
-            clients_max: 100,
-            interest: InterestConfig::default(),
-        };
-        let io = Box::new(network.open(gateway_address()));
-        let mut gateway = Gateway::new(gateway_config, options.first_tick - 1, io, links);
-        gateway.set_time(now);
-        Self {
+        let gateways = options.gateways;
+        let mut made = Self {
+            sessions: Arc::new(TestSessions::new(KEY, world.clone())),
             zones,
-            gateway,
+            gateways: Vec::new(),
             clients: Vec::new(),
             network,
             stalled: HashSet::new(),
+            paused: HashSet::new(),
             audit,
             bus,
             parts,
@@ -229,7 +236,40 @@ impl TestWorld {
             options,
             world,
             now,
+        };
+        for _ in 0..gateways {
+            made.start_gateway();
         }
+        made
+    }
+
+    /// Starts another gateway, and lets auth name it; returns its place.
+    pub fn start_gateway(&mut self) -> usize {
+        let index = self.gateways.len();
+        let connect = |(parts, zone): (&mut ZoneParts, &mut Zone)| {
+            let (gateway, end) = in_process(Arc::new(|| ()), Arc::new(|| ()));
+            parts.gateways.push(gateway.clone());
+            zone.add_gateway(gateway);
+            let zone = parts.config.zone;
+            ZoneLink { zone, end }
+        };
+        let links = self.parts.iter_mut().zip(&mut self.zones).map(connect).collect();
+        let config = GatewayConfig {
+            world: self.world.clone(),
+            clock: self.clock,
+            game: self.options.game.clone(),
+            private_key: KEY,
+            public_addresses: Vec::new(),
+            clients_max: 100,
+            interest: InterestConfig::default(),
+        };
+        let io = Box::new(self.network.open(gateway_address(index)));
+        let before = self.clock.tick_at(self.now).max(self.options.first_tick) - 1;
+        let mut gateway = Gateway::new(config, before, io, links);
+        gateway.set_time(self.now);
+        self.gateways.push(Some(gateway));
+        self.sessions.add_gateway(gateway_address(index));
+        index
     }
 
     /// The time.
@@ -244,39 +284,52 @@ impl TestWorld {
 
     /// Lets a client with a good token knock; [`Self::run`] for it to get in.
     pub fn join(&mut self, name: &str) -> usize {
+        self.join_at(0, name)
+    }
+
+    /// The same at another gateway than the first.
+    pub fn join_at(&mut self, gateway: usize, name: &str) -> usize {
         let player = PlayerId(100 + self.clients.len() as u64);
-        self.knock(player, name)
+        self.knock(gateway, player, name)
     }
 
     /// Lets another client of the same player knock.
     pub fn rejoin(&mut self, client: usize) -> usize {
-        self.knock(PlayerId(100 + client as u64), "again")
+        self.rejoin_at(0, client)
     }
 
-    fn knock(&mut self, player: PlayerId, name: &str) -> usize {
+    /// The same at another gateway than the first.
+    pub fn rejoin_at(&mut self, gateway: usize, client: usize) -> usize {
+        self.knock(gateway, PlayerId(100 + client as u64), "again")
+    }
+
+    fn knock(&mut self, gateway: usize, player: PlayerId, name: &str) -> usize {
         let index = self.clients.len();
-        let user_data = TokenUserData::new(player.0, name).unwrap().encode();
-        let token = ConnectToken::build(gateway_address(), NETCODE_PROTOCOL_ID, 1 + index as u64, KEY)
-            .user_data(user_data)
+        let user_data = TokenUserData::new(player.0, name).unwrap();
+        let token = ConnectToken::build(gateway_address(gateway), NETCODE_PROTOCOL_ID, 1 + index as u64, KEY)
+            .user_data(user_data.encode())
             .timeout_seconds(3)
             .generate()
             .unwrap();
         let session = Session {
             token: token.try_into_bytes().unwrap().to_vec(),
-            gateway: gateway_address(),
+            gateway: gateway_address(gateway),
             player,
             name: name.to_owned(),
             world: self.world.clone(),
+            world_hash: sessions::world_hash(),
+            resume: Some(sessions::resume(KEY, &user_data)),
         };
         let options = HeadlessOptions {
             predict: self.options.predict,
             interpolate: self.options.interpolate,
-            server_url: None,
+            server_url: self.options.reconnects.then(|| SERVER_URL.to_owned()),
             watch_borders: self.options.watch_borders.clone(),
             game: self.options.game.clone(),
         };
         let io = Box::new(self.network.open(client_address(index)));
-        let client = HeadlessClient::new(options, &session, io, self.now).with_virtual_time();
+        let client = HeadlessClient::new(options, &session, io, self.now);
+        let client = client.with_virtual_time().with_sessions(self.sessions.clone());
         self.clients.push(client);
         index
     }
@@ -343,8 +396,18 @@ impl TestWorld {
             }
         }
         died.into_iter().for_each(|zone| self.restart(zone));
-        self.drive_gateway();
+        (0..self.gateways.len()).for_each(|gateway| self.drive_gateway(gateway));
         self.step_clients();
+    }
+
+    /// Ends a gateway without a goodbye, as when its machine loses power: its zones find its ends closed.
+    pub fn kill_gateway(&mut self, gateway: usize) {
+        self.gateways[gateway] = None;
+    }
+
+    /// A gateway that was not killed.
+    pub fn gateway(&mut self, gateway: usize) -> &mut Gateway {
+        self.gateways[gateway].as_mut().unwrap()
     }
 
     fn pass_time(&mut self) {
@@ -389,17 +452,19 @@ impl TestWorld {
     }
 
     /// What `meridian_gateway::run` does, on the time of the test.
-    fn drive_gateway(&mut self) {
-        let now = self.now;
-        self.gateway.set_time(now);
-        let patience = self.tick_duration() / 2;
+    fn drive_gateway(&mut self, index: usize) {
+        let (now, patience) = (self.now, self.tick_duration() / 2);
+        let Some(gateway) = self.gateways[index].as_mut().filter(|_| !self.paused.contains(&index)) else {
+            return;
+        };
+        gateway.set_time(now);
         let overdue = self.clock.tick_at(now.checked_sub(patience).unwrap());
-        let complete = self.gateway.take_messages();
-        let tick = complete.or_else(|| (overdue > self.gateway.last_tick()).then_some(overdue));
+        let complete = gateway.take_messages();
+        let tick = complete.or_else(|| (overdue > gateway.last_tick()).then_some(overdue));
         if let Some(tick) = tick {
-            self.gateway.tick(tick);
-        } else if self.network.has_due(gateway_address(), now) {
-            self.gateway.receive();
+            gateway.tick(tick);
+        } else if self.network.has_due(gateway_address(index), now) {
+            gateway.receive();
         }
     }
 

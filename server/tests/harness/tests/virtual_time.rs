@@ -353,7 +353,7 @@ fn a_client_that_nobody_answers_asks_ten_times_a_second() {
 fn a_gateway_that_stops_says_goodbye() {
     let mut world = TestWorld::new(TestOptions::default());
     world.join_all(2);
-    world.gateway.stop();
+    world.gateway(0).stop();
     world.run_clients(Duration::from_millis(200));
     assert!(
         !world.states().contains(&ConnectionState::Playing),

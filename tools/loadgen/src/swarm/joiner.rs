@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use meridian_client_net::{Session, SessionError, request_session};
+use meridian_client_net::{Session, SessionError, SessionQuery, request_session};
 
 use super::bot::Bot;
 use super::driver::DriverOptions;
@@ -23,7 +23,7 @@ fn name(index: usize) -> String {
 
 /// The session of the first bot; without it there is no run.
 pub(super) fn first_session(server: &str) -> anyhow::Result<Session> {
-    request_session(server, &name(0)).context("no session for the first bot")
+    request_session(&SessionQuery::guest(server, &name(0))).context("no session for the first bot")
 }
 
 /// Hands out bots to the drivers in turn, each at its time, until all are there or measuring begins.
@@ -60,7 +60,7 @@ fn ask(server: &str, index: usize, timing: &Timing) -> Option<Session> {
         if Instant::now() >= timing.until {
             return None;
         }
-        match request_session(server, &name(index)) {
+        match request_session(&SessionQuery::guest(server, &name(index))) {
             Ok(session) => return Some(session),
             Err(error) => {
                 tracing::warn!(bot = name(index), %error, "no session");

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails by panicking")]
 
+#[path = "../common/server.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod server;
 mod suite;
+mod valkey;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -127,3 +131,4 @@ macro_rules! carrier {
 }
 
 carrier!(in_process: crate::InOneProcess);
+carrier!(in_valkey: crate::valkey::InValkey);

@@ -3,7 +3,7 @@
 use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
-use meridian_bus::{Bus, EventReader, Heard, INBOX_MAX, POSITIONS_MAX};
+use meridian_bus::{Bus, EventReader, Heard, INBOX_MAX, POSITIONS_MAX, PositionReader};
 use meridian_events::{Event, Happening, Positions};
 use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Ticket, Transfer, TransferId};
 use meridian_handoff::{Allowance, LEASE_TTL, SETTLING};
@@ -569,11 +569,34 @@ pub fn what_a_reader_did_not_acknowledge_goes_to_another(carrier: &dyn Carrier) 
     assert!(second.try_next().is_none());
 }
 
+/// Waits until the zone has heard whether anybody follows it.
+fn await_followed(zone: &Zone, is_followed: bool) {
+    let gives_up_at = Instant::now() + PATIENCE;
+    while zone.bus.is_followed() != is_followed {
+        assert!(
+            Instant::now() < gives_up_at,
+            "the zone does not hear whether it is followed"
+        );
+        std::thread::yield_now();
+    }
+}
+
+/// Waits for the next positions.
+fn await_positions(reader: &mut dyn PositionReader) -> u64 {
+    let gives_up_at = Instant::now() + PATIENCE;
+    loop {
+        match reader.try_next() {
+            Some(positions) => return positions.tick.0,
+            None => assert!(Instant::now() < gives_up_at, "no positions came"),
+        }
+    }
+}
+
 pub fn who_does_not_keep_up_misses_the_oldest_positions(carrier: &dyn Carrier) {
     let mut zone = Zone::claim(carrier, WEST);
     assert!(!zone.bus.is_followed());
     let (mut quick, mut slow) = (carrier.positions(WEST), carrier.positions(WEST));
-    assert!(zone.bus.is_followed());
+    await_followed(&zone, true);
     let last = POSITIONS_MAX as u64 + 10;
     for tick in 1..=last {
         zone.bus.publish_positions(Positions {
@@ -582,12 +605,12 @@ pub fn who_does_not_keep_up_misses_the_oldest_positions(carrier: &dyn Carrier) {
             tick: Tick(tick),
             entities: Vec::new(),
         });
-        assert_eq!(quick.try_next().map(|positions| positions.tick), Some(Tick(tick)));
+        assert_eq!(await_positions(quick.as_mut()), tick);
     }
     let kept: Vec<u64> = std::iter::from_fn(|| slow.try_next())
         .map(|positions| positions.tick.0)
         .collect();
     assert_eq!(kept, (11..=last).collect::<Vec<_>>());
     drop((quick, slow));
-    assert!(!zone.bus.is_followed());
+    await_followed(&zone, false);
 }

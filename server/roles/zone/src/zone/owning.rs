@@ -1,5 +1,7 @@
 //! How entities become the zone's and cease to be: each change is written down first, and then done.
 
+use std::time::Instant;
+
 use bevy::ecs::entity::Entity;
 use meridian_events::Happening;
 use meridian_game::component::Selection;
@@ -64,7 +66,10 @@ impl Zone {
     /// The zone is this instance's: it goes on with what is written down of it.
     fn begin(&mut self, records: &[Record]) {
         let Some(instance) = self.facts.instance() else { return };
-        tracing::info!(zone = %self.config.zone, lease = instance.lease.0, entities = records.len(), "zone claimed");
+        // What moved after this is gone with the instance before.
+        let written_until = records.iter().map(|record| record.after).max().unwrap_or_default();
+        self.metrics.claimed_after_tick.set(written_until.0 as f64);
+        tracing::info!(zone = %self.config.zone, lease = instance.lease.0, entities = records.len(), %written_until, "zone claimed");
         for record in records {
             self.admit(record, false);
         }
@@ -106,7 +111,7 @@ impl Zone {
                 record.epoch = epoch;
             }
         }
-        self.ports.iter_mut().for_each(|port| port.whole_next = true);
+        self.ports.tell_all();
         self.app.world_mut().resource_mut::<AuditLog>().tell_all();
         self.rest.disturb();
     }
@@ -224,7 +229,10 @@ impl Zone {
     /// Entities are the zone's now.
     fn arrived(&mut self, records: &[Record]) {
         self.metrics.arrived.increment(records.len() as u64);
+        let now = Instant::now();
         for record in records {
+            let since = now.saturating_duration_since(self.config.clock.due(record.after));
+            self.metrics.handoff_seconds.record(since.as_secs_f64());
             self.admit(record, true);
         }
     }

@@ -1,0 +1,18 @@
+//! Names of the metrics this crate records.
+
+/// Commands of zones, by `kind` and `outcome` (`done`, `refused`, `unknown`, `unsent`).
+pub const BUS_COMMANDS: &str = "meridian_bus_commands_total";
+/// From a command's handing in to its answer, by `kind`.
+pub const BUS_COMMAND_SECONDS: &str = "meridian_bus_command_seconds";
+/// Connections to the store that were opened again, by `what` they are for.
+pub const BUS_RECONNECTS: &str = "meridian_bus_reconnects_total";
+/// Entries that could not be read and were put aside, by `stream` and `reason`.
+pub const BUS_DEAD_LETTERS: &str = "meridian_bus_dead_letters_total";
+/// Records of a zone that could not be read, by `reason`; they stay where they are.
+pub const BUS_UNREADABLE_RECORDS: &str = "meridian_bus_unreadable_records_total";
+/// Transfers that wait in a zone's inbox, by `zone`.
+pub const BUS_INBOX_LENGTH: &str = "meridian_bus_inbox_length";
+/// The generation that the store is in.
+pub const BUS_GENERATION: &str = "meridian_bus_generation";
+/// What was to be published and fell out of a full queue, by `stream`.
+pub const BUS_UNPUBLISHED: &str = "meridian_bus_unpublished_total";

@@ -1,0 +1,267 @@
+//! A world's durable side, its streams and its directory in Valkey (or Redis) 7.2 or later.
+//!
+//! What a zone asks is one script each, which do what [`crate::Model`] does. All keys of a world share a hash tag, so that in a cluster a world is in one slot: a
+//! cluster spreads worlds, not zones.
+//!
+//! | key | what |
+//! | --- | --- |
+//! | `{w}:meta` | layout, run and generation of the store, tick rate, epoch, the document's hash |
+//! | `{w}:owner` | hash: entity to zone, epoch, in transit or not, closed transfers |
+//! | `{w}:players` | hash: player to entity, and back |
+//! | `{w}:retired`, `{w}:retired:epoch` | what left the world of late: when, and under which epoch |
+//! | `{w}:zone:N:lease` | hash: newest instance (never forgotten), until when it has the zone, its name |
+//! | `{w}:zone:N:entities` | hash: records |
+//! | `{w}:zone:N:spawned` | hash: the last id of each minter |
+//! | `{w}:zone:N:inbox`, `:waiting` | stream, group `zone`: transfers; hash: which entry each is in |
+//! | `{w}:zone:N:position`, `:followers` | stream: positions; who follows them |
+//! | `{w}:zone:N:published` | up to where its events are published |
+//! | `{w}:events` | stream: events, about [`crate::EVENTS_MAX`] of them; a group per service |
+//! | `{w}:services` | hash: the directory |
+//! | `{w}:dead` | stream: entries that could not be read, about [`DEAD_LETTERS_MAX`] of them: stream, entry, reason, the first 4 KiB |
+//!
+//! **Generations.** Each script first compares the server's `run_id` with the one that the world knows. Another one means that the server was
+//! restarted or that another took over, perhaps without its newest writes: the generation rises, and zones say once more what they own. A world that
+//! is begun, also one in a store that has lost everything, settles as well: for [`ValkeyOptions::settling`] no new instance gets a zone.
+//!
+//! **What the store must be set to.** `maxmemory-policy noeviction`: a record that is evicted is an entity that is lost. `appendonly yes`: with
+//! `appendfsync everysec` a crash of the machine costs about the last second of writes, which living zones say again; with `always` nothing. Without a
+//! file a restart costs everything that is not in a living zone. A replica that takes over is behind by what was on its way, usually milliseconds.
+//!
+//! **The user.** A user who may use one world and nothing else:
+//!
+//! ```text
+//! ACL SETUSER meridian on >PASSWORD resetkeys ~{WORLD}:* resetchannels -@all
+//!   +evalsha +script|load +info +time +waitaof +client|setinfo +ping
+//!   +del +hset +hsetnx +hincrby +hget +hmget +hgetall +hdel
+//!   +zadd +zscore +zcount +zrangebyscore +zrem +zremrangebyscore
+//!   +xadd +xgroup +xread +xreadgroup +xpending +xclaim +xautoclaim +xack +xrange +xrevrange +xlen +xdel
+//! ```
+//!
+//! It never blocks a tick, never sends a command twice, and never guesses what came of one.
+
+mod answer;
+mod command;
+mod comparison;
+mod connection;
+mod dead;
+mod error;
+mod events;
+mod facts;
+mod generation;
+mod group;
+mod inbox;
+mod keys;
+mod outbox;
+mod positions;
+mod record;
+mod scripts;
+mod services;
+mod store;
+mod words;
+
+pub use comparison::{Dump, Remembered, Scripts};
+pub use error::ValkeyError;
+pub use facts::{Agreed, ServerTime, WorldFacts};
+pub use outbox::{EVENTS_WAITING_MAX, UNDER_WAY_MAX};
+pub use record::{RECORD_BYTES_MAX, TRANSFER_RECORDS_MAX};
+pub use services::ValkeyDirectory;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use meridian_handoff::{LEASE_TTL, SETTLING};
+use meridian_ids::ZoneId;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::{Bus, EventReader, PositionReader};
+use connection::{Connection, Courier};
+use events::EventsTask;
+use facts::Control;
+use generation::Generations;
+use group::Group;
+use inbox::{InboxReader, Reading};
+use outbox::Outbox;
+use positions::{Feed, PositionsTask};
+use store::Store;
+
+/// The form in which a world is stored: another one is not read.
+const LAYOUT: &str = "1";
+/// Dead letters that are kept; beyond that the oldest go.
+pub const DEAD_LETTERS_MAX: usize = 10_000;
+/// How long an answer may take before it counts as unknown, unless it is said otherwise.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where a world is kept, and on which terms.
+#[derive(Clone)]
+pub struct ValkeyOptions {
+    /// `redis://` or `valkey://`, `rediss://` or `valkeys://` for TLS; user and password in it. Never told to anybody.
+    pub url: String,
+    /// The world's name.
+    pub world: String,
+    /// How long a lease lasts that is not renewed. Zones count on [`LEASE_TTL`].
+    pub lease_ttl: Duration,
+    /// How long a store that was restarted waits for what lives; not less than a lease lasts.
+    pub settling: Duration,
+    /// How long an answer may take before it counts as unknown.
+    pub response_timeout: Duration,
+    /// Certificates to trust the store by, as PEM; the system's if none.
+    pub trusted_certificates: Option<Vec<u8>>,
+}
+
+impl ValkeyOptions {
+    /// The usual terms.
+    pub fn new(url: impl Into<String>, world: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            world: world.into(),
+            lease_ttl: LEASE_TTL,
+            settling: SETTLING,
+            response_timeout: RESPONSE_TIMEOUT,
+            trusted_certificates: None,
+        }
+    }
+}
+
+impl fmt::Debug for ValkeyOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValkeyOptions")
+            .field("world", &self.world)
+            .field("lease_ttl", &self.lease_ttl)
+            .field("settling", &self.settling)
+            .field("response_timeout", &self.response_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A world in a store. Its connections work on the runtime that it was given, and end with what they are for.
+#[derive(Clone)]
+pub struct ValkeyWorld {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    runtime: Handle,
+    control: Arc<Control>,
+    generations: Arc<Generations>,
+    groups: Mutex<HashMap<String, Weak<Group>>>,
+    feeds: Mutex<HashMap<ZoneId, Weak<Feed>>>,
+    directory: ValkeyDirectory,
+}
+
+impl ValkeyWorld {
+    /// Connects to the store and makes sure that the world can live there. Everything that the world does from now on is done on `runtime`.
+    ///
+    /// # Errors
+    ///
+    /// If the store is not to be had, or will not do; the error says what to do.
+    pub async fn connect(options: &ValkeyOptions, runtime: &Handle) -> Result<Self, ValkeyError> {
+        let store = Store::new(options)?;
+        let connecting = runtime.spawn(Control::connect(store.clone()));
+        let control = connecting
+            .await
+            .map_err(|_| ValkeyError::Unreachable("the runtime ends".to_owned()))?;
+        let control = Arc::new(control?);
+        let keys = store.keys().clone();
+        let directory = ValkeyDirectory::new(Arc::clone(&control), keys, store.response_timeout, runtime);
+        let shared = Shared {
+            store,
+            runtime: runtime.clone(),
+            control,
+            generations: Arc::default(),
+            groups: Mutex::default(),
+            feeds: Mutex::default(),
+            directory,
+        };
+        let shared = Arc::new(shared);
+        Ok(Self { shared })
+    }
+
+    /// A zone's connection: one for its commands, and one that waits for its inbox.
+    pub fn connect_zone(&self, zone: ZoneId) -> Box<dyn Bus> {
+        let Shared {
+            store,
+            runtime,
+            generations,
+            ..
+        } = self.shared.as_ref();
+        let outbox = Arc::new(Outbox::default());
+        let (reading, is_read) = watch::channel(Reading::default());
+        let courier = Courier::new(
+            store.clone(),
+            zone,
+            Arc::clone(&outbox),
+            Arc::clone(generations),
+            reading,
+        );
+        runtime.spawn(courier.run());
+        runtime.spawn(InboxReader::new(store.clone(), zone, Arc::clone(&outbox), is_read).run());
+        Box::new(Connection::new(outbox))
+    }
+
+    /// A reader of a group of services. The readers of a group in one process share a connection.
+    pub fn events(&self, group: &str) -> Box<dyn EventReader> {
+        let mut groups = self.shared.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.retain(|_, known| known.strong_count() > 0);
+        loop {
+            let known = groups.get(group).and_then(Weak::upgrade);
+            if let Some(reader) = known.and_then(|known| known.join()) {
+                return Box::new(reader);
+            }
+            let new = Arc::new(Group::default());
+            groups.insert(group.to_owned(), Arc::downgrade(&new));
+            let reader = new.join();
+            let task = EventsTask::new(self.shared.store.clone(), group.to_owned(), new);
+            self.shared.runtime.spawn(task.run());
+            if let Some(reader) = reader {
+                return Box::new(reader);
+            }
+        }
+    }
+
+    /// Follows a zone's positions. The followers of a zone in one process share a connection.
+    pub fn positions(&self, zone: ZoneId) -> Box<dyn PositionReader> {
+        let mut feeds = self.shared.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+        feeds.retain(|_, known| known.strong_count() > 0);
+        loop {
+            let known = feeds.get(&zone).and_then(Weak::upgrade);
+            if let Some(follower) = known.and_then(|known| known.follow()) {
+                return Box::new(follower);
+            }
+            let new = Arc::new(Feed::new(zone));
+            feeds.insert(zone, Arc::downgrade(&new));
+            let follower = new.follow();
+            let task = PositionsTask::new(self.shared.store.clone(), new);
+            self.shared.runtime.spawn(task.run());
+            if let Some(follower) = follower {
+                return Box::new(follower);
+            }
+        }
+    }
+
+    /// Which services of the world are there.
+    pub fn directory(&self) -> ValkeyDirectory {
+        self.shared.directory.clone()
+    }
+
+    /// Agrees with the world's other processes on what holds as long as it lasts: what the first of them said.
+    ///
+    /// # Errors
+    ///
+    /// If the world ticks at another rate, or the store does not answer.
+    pub async fn agree(&self, facts: &WorldFacts) -> Result<Agreed, ValkeyError> {
+        self.shared.control.agree(facts).await
+    }
+
+    /// What time it is at the store: the world's time. The quickest of several round trips tells.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn server_time(&self) -> Result<ServerTime, ValkeyError> {
+        self.shared.control.server_time().await
+    }
+}

@@ -1,0 +1,175 @@
+//! Commands of zones as calls of scripts.
+
+use std::time::Duration;
+
+use meridian_events::envelope::EnvelopeError;
+use meridian_handoff::script::{Command, Instance, Record, Transfer};
+use meridian_ids::{EntityEpoch, WorldEntityId};
+use redis::Cmd;
+
+use super::keys::Keys;
+use super::record::{encode_head, encode_record};
+use super::scripts::{ScriptName, call};
+use super::words;
+use crate::model::{INBOX_MAX, TOMBSTONE_KEPT};
+
+/// What every command tells its script beside itself.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) keys: Keys,
+    pub(super) lease_ttl: Duration,
+    pub(super) settling: Duration,
+}
+
+/// The time and the store's life, in worlds with manual time; others do not listen to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Moment {
+    pub(super) now: Option<Duration>,
+    pub(super) run: Option<String>,
+}
+
+pub(super) fn microseconds(duration: Duration) -> u64 {
+    duration.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
+impl Terms {
+    pub(super) fn begin(&self, name: ScriptName, moment: &Moment) -> Cmd {
+        let mut call = call(name, &[self.keys.meta()]);
+        let now = moment.now.map(|now| microseconds(now).to_string());
+        call.arg(now.unwrap_or_default())
+            .arg(moment.run.as_deref().unwrap_or_default())
+            .arg(microseconds(self.lease_ttl))
+            .arg(microseconds(self.settling))
+            .arg(microseconds(TOMBSTONE_KEPT))
+            .arg(INBOX_MAX);
+        call
+    }
+
+    /// The call that does a command.
+    ///
+    /// # Errors
+    ///
+    /// If it carries more than would be read again.
+    pub(super) fn command(&self, moment: &Moment, command: &Command) -> Result<Cmd, EnvelopeError> {
+        let mut call = self.begin(script(command), moment);
+        match command {
+            Command::ClaimZone { zone, name, held } => {
+                let held = held.map(|lease| words::long(lease.0));
+                call.arg(words::zone(*zone)).arg(name).arg(held.unwrap_or_default());
+            }
+            Command::Assert {
+                by,
+                name,
+                owned,
+                departed,
+                retired,
+            } => {
+                instance(&mut call, *by);
+                call.arg(name).arg(owned.len()).arg(departed.len()).arg(retired.len());
+                for record in owned {
+                    said(&mut call, record)?;
+                }
+                for transfer in departed {
+                    call.arg(words::transfer(transfer.id)).arg(words::zone(transfer.to));
+                    call.arg(encode_head(transfer)?).arg(transfer.records.len());
+                    for record in &transfer.records {
+                        said(&mut call, record)?;
+                    }
+                }
+                entities(&mut call, retired);
+            }
+            Command::Recall { by } => instance(&mut call, *by),
+            Command::Spawn { by, record } => {
+                instance(&mut call, *by);
+                said(&mut call, record)?;
+            }
+            Command::Retire { by, entities: retired } => {
+                instance(&mut call, *by);
+                entities(&mut call, retired);
+            }
+            Command::Checkpoint { by, records } => {
+                instance(&mut call, *by);
+                for record in records {
+                    call.arg(words::long(record.entity.0)).arg(words::long(record.epoch.0));
+                    call.arg(encode_record(record)?);
+                }
+            }
+            Command::Transfer(moved) => transfer(&mut call, moved)?,
+            Command::Settle { id, entities: moved } => {
+                instance(&mut call, id.from);
+                call.arg(words::long(id.number));
+                entities(&mut call, moved);
+            }
+            Command::Accept {
+                by,
+                id,
+                entities: moved,
+            } => {
+                instance(&mut call, *by);
+                call.arg(words::transfer(*id));
+                entities(&mut call, moved);
+            }
+        }
+        Ok(call)
+    }
+}
+
+/// What a command is called in metrics.
+pub(super) fn kind(command: &Command) -> &'static str {
+    match command {
+        Command::ClaimZone { held: None, .. } => "claim",
+        Command::ClaimZone { held: Some(_), .. } => "renew",
+        Command::Assert { .. } => "assert",
+        Command::Recall { .. } => "recall",
+        Command::Spawn { .. } => "spawn",
+        Command::Retire { .. } => "retire",
+        Command::Checkpoint { .. } => "checkpoint",
+        Command::Transfer(_) => "transfer",
+        Command::Settle { .. } => "settle",
+        Command::Accept { .. } => "accept",
+    }
+}
+
+fn script(command: &Command) -> ScriptName {
+    match command {
+        Command::ClaimZone { .. } => ScriptName::Claim,
+        Command::Assert { .. } => ScriptName::Assert,
+        Command::Recall { .. } => ScriptName::Recall,
+        Command::Spawn { .. } => ScriptName::Spawn,
+        Command::Retire { .. } => ScriptName::Retire,
+        Command::Checkpoint { .. } => ScriptName::Checkpoint,
+        Command::Transfer(_) => ScriptName::Transfer,
+        Command::Settle { .. } => ScriptName::Settle,
+        Command::Accept { .. } => ScriptName::Accept,
+    }
+}
+
+fn instance(call: &mut Cmd, by: Instance) {
+    call.arg(words::zone(by.zone)).arg(words::long(by.lease.0));
+}
+
+fn entities(call: &mut Cmd, entities: &[(WorldEntityId, EntityEpoch)]) {
+    for (entity, epoch) in entities {
+        call.arg(words::long(entity.0)).arg(words::long(epoch.0));
+    }
+}
+
+/// Entity, epoch, player or nothing, record.
+fn said(call: &mut Cmd, record: &Record) -> Result<(), EnvelopeError> {
+    call.arg(words::long(record.entity.0)).arg(words::long(record.epoch.0));
+    let player = record.player.map(|player| words::long(player.0));
+    call.arg(player.unwrap_or_default()).arg(encode_record(record)?);
+    Ok(())
+}
+
+fn transfer(call: &mut Cmd, transfer: &Transfer) -> Result<(), EnvelopeError> {
+    instance(call, transfer.id.from);
+    call.arg(words::long(transfer.id.number)).arg(words::zone(transfer.to));
+    call.arg(words::transfer(transfer.id)).arg(encode_head(transfer)?);
+    for record in &transfer.records {
+        let here = record.epoch.0.wrapping_sub(1);
+        call.arg(words::long(record.entity.0)).arg(words::long(record.epoch.0));
+        call.arg(words::long(here)).arg(encode_record(record)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,414 @@
+//! A zone's connection: one task that sends what was handed in, in that order, and brings the answers.
+//!
+//! One batch is under way at a time. What was handed in meanwhile makes up the next: so many commands cost one round trip, and none overtakes
+//! another. Nothing is ever sent twice but events, which the store takes once. When an answer does not come in time, or the connection ends, it is
+//! said that nobody knows; a command may still be done later, which is what `Settle` is for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meridian_events::{Event, Positions, envelope};
+use meridian_handoff::script::{Command, Done, Refusal, Ticket};
+use meridian_ids::ZoneId;
+use metrics::{counter, gauge, histogram};
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, ServerErrorKind, Value};
+use tokio::sync::watch;
+
+use super::answer::{Answer, Parts};
+use super::command::{Moment, kind};
+use super::dead::Reason;
+use super::generation::Generations;
+use super::inbox::Reading;
+use super::outbox::{Batch, Outbox, Waiting};
+use super::record::HEAD;
+use super::scripts::{self, ScriptName, call};
+use super::store::{Backoff, Store, ask_all, ends_connection, nonce};
+use super::words;
+use crate::metric_definitions::{
+    BUS_COMMAND_SECONDS, BUS_COMMANDS, BUS_INBOX_LENGTH, BUS_RECONNECTS, BUS_UNREADABLE_RECORDS,
+};
+use crate::streams::{EVENTS_MAX, POSITIONS_MAX};
+use crate::{Bus, Heard, WakeFn};
+
+/// Commands of one batch at most: their answers come together, and the first should not wait for many.
+const COMMANDS_PER_BATCH_MAX: usize = 64;
+/// Events of one batch at most.
+const EVENTS_PER_BATCH_MAX: usize = 256;
+/// How often is asked who follows the zone's positions, and how much waits for it.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+/// How exactly time limits are kept.
+const LIMITS_EVERY: Duration = Duration::from_millis(20);
+/// A server that has said nothing for so long while something was asked of it is given up: longer than a server that thinks pauses.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// A zone's end of its connection.
+pub(super) struct Connection {
+    outbox: Arc<Outbox>,
+}
+
+impl Connection {
+    pub(super) fn new(outbox: Arc<Outbox>) -> Self {
+        Self { outbox }
+    }
+}
+
+impl Bus for Connection {
+    fn submit(&mut self, ticket: Ticket, command: Command) {
+        self.outbox.submit(ticket, command);
+    }
+
+    fn wake_with(&mut self, wake: WakeFn) {
+        self.outbox.wake_with(wake);
+    }
+
+    fn try_receive(&mut self) -> Option<Heard> {
+        self.outbox.try_receive()
+    }
+
+    fn publish(&mut self, event: Event) {
+        self.outbox.publish(event);
+    }
+
+    fn is_followed(&self) -> bool {
+        self.outbox.is_followed()
+    }
+
+    fn publish_positions(&mut self, positions: Positions) {
+        self.outbox.publish_positions(positions);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.outbox.close();
+    }
+}
+
+/// Why a connection is of no use any more.
+enum End {
+    /// The zone does not need it.
+    Closed,
+    /// It broke, or the server is not the one that writes.
+    Broken,
+}
+
+/// One of the things that a batch asks.
+enum Asked {
+    Command(Option<Waiting>),
+    Events(usize),
+    Positions,
+    Look,
+}
+
+/// The task behind a zone's connection.
+pub(super) struct Courier {
+    store: Store,
+    zone: ZoneId,
+    outbox: Arc<Outbox>,
+    generations: Arc<Generations>,
+    /// What the inbox's reader has to know: which instance the zone is.
+    reading: watch::Sender<Reading>,
+    /// Who publishes the zone's events, and how many are published.
+    publisher: String,
+    published: u64,
+    looked: Option<Instant>,
+    /// When the store answered last.
+    answered: Instant,
+    backoff: Backoff,
+}
+
+impl Courier {
+    pub(super) fn new(
+        store: Store,
+        zone: ZoneId,
+        outbox: Arc<Outbox>,
+        generations: Arc<Generations>,
+        reading: watch::Sender<Reading>,
+    ) -> Self {
+        Self {
+            store,
+            zone,
+            outbox,
+            generations,
+            reading,
+            publisher: words::long(nonce()),
+            published: 0,
+            looked: None,
+            answered: Instant::now(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let Some(mut connection) = self.open().await else {
+                return;
+            };
+            match self.serve(&mut connection).await {
+                End::Closed => return,
+                End::Broken => {
+                    counter!(BUS_RECONNECTS, "what" => "commands").increment(1);
+                    tracing::warn!(zone = %self.zone, "the connection to the store broke and is opened again");
+                }
+            }
+            let pause = self.backoff.next();
+            self.wait(pause).await;
+        }
+    }
+
+    /// A connection, once there is one; none if the zone is gone before.
+    async fn open(&mut self) -> Option<MultiplexedConnection> {
+        loop {
+            if self.outbox.is_closed() {
+                return None;
+            }
+            let store = self.store.clone();
+            match self.keep_limits(store.open()).await {
+                Ok(connection) => return Some(connection),
+                Err(error) => tracing::warn!(zone = %self.zone, %error, "no connection to the store"),
+            }
+            let pause = self.backoff.next();
+            self.wait(pause).await;
+        }
+    }
+
+    async fn wait(&self, duration: Duration) {
+        self.keep_limits(tokio::time::sleep(duration)).await;
+    }
+
+    /// Meanwhile, commands that wait too long are given up.
+    async fn keep_limits<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            match tokio::time::timeout(LIMITS_EVERY, &mut work).await {
+                Ok(done) => return done,
+                Err(_) => self.outbox.give_up(self.answered, self.store.response_timeout),
+            }
+        }
+    }
+
+    async fn serve(&mut self, connection: &mut MultiplexedConnection) -> End {
+        let mut events_max = EVENTS_PER_BATCH_MAX;
+        loop {
+            self.outbox.give_up(self.answered, self.store.response_timeout);
+            let batch = self.outbox.next_batch(COMMANDS_PER_BATCH_MAX, events_max);
+            let (questions, mut asked) = self.questions(batch);
+            if questions.is_empty() {
+                if self.outbox.is_closed() {
+                    return End::Closed;
+                }
+                // Woken by what is handed in, or when it is time to look.
+                let _ = tokio::time::timeout(LOOKS_EVERY, self.outbox.changed.notified()).await;
+                events_max = EVENTS_PER_BATCH_MAX;
+                continue;
+            }
+            let Some(answers) = self.exchange(connection, &questions, &mut asked).await else {
+                self.unanswered(&mut asked);
+                return End::Broken;
+            };
+            self.answered = Instant::now();
+            let is_broken = answers.iter().any(ends_connection);
+            let is_forgotten = answers.iter().any(is_no_script);
+            let are_published = self.take(connection, asked, answers).await;
+            if is_broken {
+                return End::Broken;
+            }
+            // Events that the store does not take now are not pressed upon it.
+            events_max = if are_published { EVENTS_PER_BATCH_MAX } else { 0 };
+            if is_forgotten && self.load(connection).await.is_err() {
+                return End::Broken;
+            }
+            self.backoff.reset();
+        }
+    }
+
+    async fn load(&self, connection: &mut MultiplexedConnection) -> Result<(), super::ValkeyError> {
+        tracing::warn!(zone = %self.zone, "the store had forgotten the scripts");
+        ask_all(connection, &scripts::load_all(), self.store.response_timeout)
+            .await
+            .map(drop)
+    }
+
+    /// What a batch asks, in order.
+    fn questions(&mut self, batch: Batch) -> (Pipeline, Vec<Asked>) {
+        let (mut questions, mut asked) = (redis::pipe(), Vec::new());
+        for waiting in batch.commands {
+            match self.store.terms.command(&Moment::default(), &waiting.command) {
+                Ok(question) => {
+                    questions.add_command(question);
+                    asked.push(Asked::Command(Some(waiting)));
+                }
+                Err(error) => {
+                    tracing::error!(zone = %self.zone, %error, kind = kind(&waiting.command), "a command cannot be sent");
+                    unknown(&self.outbox, &waiting, "unsent");
+                }
+            }
+        }
+        if !batch.events.is_empty() {
+            let keys = [self.store.keys().published(self.zone), self.store.keys().events()];
+            let mut question = call(ScriptName::Publish, &keys);
+            question.arg(&self.publisher).arg(self.published + 1).arg(EVENTS_MAX);
+            // An event is a few numbers: it always fits.
+            question.arg(
+                batch
+                    .events
+                    .iter()
+                    .filter_map(|event| envelope::encode(None, event).ok())
+                    .collect::<Vec<_>>(),
+            );
+            questions.add_command(question);
+            asked.push(Asked::Events(batch.events.len()));
+        }
+        for positions in &batch.positions {
+            if let Ok(envelope) = envelope::encode(None, positions) {
+                let mut question = redis::cmd("XADD");
+                question
+                    .arg(self.store.keys().position(self.zone))
+                    .arg("MAXLEN")
+                    .arg("~")
+                    .arg(POSITIONS_MAX);
+                question.arg("*").arg(HEAD).arg(envelope);
+                questions.add_command(question);
+                asked.push(Asked::Positions);
+            }
+        }
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOKS_EVERY) && !self.outbox.is_closed() {
+            self.looked = Some(Instant::now());
+            let keys = [
+                self.store.keys().followers(self.zone),
+                self.store.keys().inbox(self.zone),
+            ];
+            questions.add_command(call(ScriptName::Followed, &keys));
+            asked.push(Asked::Look);
+        }
+        (questions, asked)
+    }
+
+    /// Asks, and waits for the answers for as long as it makes sense: those who asked are told in time that nobody knows, but what the server has
+    /// not done yet it may still do, and nothing is sent behind it meanwhile.
+    async fn exchange(
+        &self,
+        connection: &mut MultiplexedConnection,
+        questions: &Pipeline,
+        asked: &mut [Asked],
+    ) -> Option<Vec<Value>> {
+        let began = Instant::now();
+        let answers = connection.send_packed_commands(questions, 0, questions.len());
+        tokio::pin!(answers);
+        while began.elapsed() < SILENCE_MAX {
+            match tokio::time::timeout(LIMITS_EVERY, &mut answers).await {
+                Ok(answers) => return answers.ok(),
+                Err(_) => {
+                    self.outbox.give_up(self.answered, self.store.response_timeout);
+                    self.late(asked);
+                }
+            }
+        }
+        None
+    }
+
+    fn late(&self, asked: &mut [Asked]) {
+        // Many that wait for each other are not late as long as they are answered.
+        if self.answered.elapsed() < self.store.response_timeout {
+            return;
+        }
+        for asked in asked {
+            if let Asked::Command(waiting) = asked
+                && let Some(waiting) =
+                    waiting.take_if(|waiting| waiting.submitted.elapsed() >= self.store.response_timeout)
+            {
+                unknown(&self.outbox, &waiting, "unknown");
+            }
+        }
+    }
+
+    fn unanswered(&self, asked: &mut [Asked]) {
+        for asked in asked {
+            if let Asked::Command(waiting) = asked
+                && let Some(waiting) = waiting.take()
+            {
+                unknown(&self.outbox, &waiting, "unknown");
+            }
+        }
+    }
+
+    /// Tells what was answered; says whether events are published as far as they were sent.
+    async fn take(&mut self, connection: &mut MultiplexedConnection, asked: Vec<Asked>, answers: Vec<Value>) -> bool {
+        let mut are_published = true;
+        for (asked, answer) in asked.into_iter().zip(answers) {
+            match asked {
+                Asked::Command(Some(waiting)) => self.answered(connection, &waiting, answer).await,
+                // It was told before that nobody knows.
+                Asked::Command(None) | Asked::Positions => {}
+                Asked::Events(count) => match answer {
+                    Value::Int(_) => {
+                        self.published += count as u64;
+                        self.outbox.forget_events(count);
+                    }
+                    other => {
+                        are_published = false;
+                        tracing::warn!(zone = %self.zone, answer = ?other, "events wait to be published");
+                    }
+                },
+                Asked::Look => self.looked_around(answer),
+            }
+        }
+        are_published
+    }
+
+    fn looked_around(&self, answer: Value) {
+        let Ok(mut parts) = Parts::new(answer) else {
+            return;
+        };
+        if let (Ok(followers), Ok(waiting)) = (parts.number(), parts.number()) {
+            self.outbox.set_followed(followers > 0);
+            gauge!(BUS_INBOX_LENGTH, "zone" => self.zone.0.to_string()).set(waiting as f64);
+        }
+    }
+
+    async fn answered(&self, connection: &mut MultiplexedConnection, waiting: &Waiting, answer: Value) {
+        let answer = match Answer::read(&waiting.command, answer) {
+            Ok(answer) => answer,
+            Err(error) => {
+                // Whether a script that failed had begun to write is not known.
+                tracing::warn!(zone = %self.zone, %error, kind = kind(&waiting.command), "a command was not answered");
+                return unknown(&self.outbox, waiting, "unknown");
+            }
+        };
+        for (entity, error) in &answer.unreadable {
+            let reason = Reason::Envelope(*error).name();
+            counter!(BUS_UNREADABLE_RECORDS, "reason" => reason).increment(1);
+            tracing::error!(zone = %self.zone, %entity, reason, "a record cannot be read and stays where it is");
+        }
+        self.generations
+            .witness(&self.store, connection, answer.generation)
+            .await;
+        self.note_lease(&answer.outcome);
+        let outcome = if answer.outcome.is_ok() { "done" } else { "refused" };
+        counter!(BUS_COMMANDS, "kind" => kind(&waiting.command), "outcome" => outcome).increment(1);
+        histogram!(BUS_COMMAND_SECONDS, "kind" => kind(&waiting.command))
+            .record(waiting.submitted.elapsed().as_secs_f64());
+        self.outbox.answer(waiting.ticket, Some(answer.outcome));
+    }
+
+    /// Which instance reads the inbox.
+    fn note_lease(&self, outcome: &Result<Done, Refusal>) {
+        match outcome {
+            Ok(Done::Claimed { lease, .. } | Done::Asserted { lease, .. }) => {
+                self.reading.send_modify(|reading| reading.renewed(*lease));
+            }
+            Err(Refusal::Fenced) => self.reading.send_modify(Reading::end),
+            _ => {}
+        }
+    }
+}
+
+fn unknown(outbox: &Outbox, waiting: &Waiting, outcome: &'static str) {
+    counter!(BUS_COMMANDS, "kind" => kind(&waiting.command), "outcome" => outcome).increment(1);
+    outbox.answer(waiting.ticket, None);
+}
+
+fn is_no_script(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}

@@ -1,0 +1,206 @@
+//! What a world's processes agree on: that the store will do, the tick rate, the time.
+
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Value};
+use tokio::sync::Mutex;
+
+use super::answer::Parts;
+use super::command::Moment;
+use super::scripts::{ScriptName, call};
+use super::store::{Store, ask};
+use super::{LAYOUT, ValkeyError};
+use crate::metric_definitions::BUS_RECONNECTS;
+
+/// The oldest version that knows all that is asked of it: `WAITAOF`, and reads that tell of deleted entries.
+const VERSION_NEEDED: (u64, u64) = (7, 2);
+const VERSION_NEEDED_NAME: &str = "7.2";
+/// Round trips of which the quickest says what time it is.
+const TIME_ROUND_TRIPS: usize = 9;
+
+/// What holds for a world for as long as it lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorldFacts {
+    /// The hash of the world's document, as sessions carry it.
+    pub document_hash: String,
+    /// Ticks per second.
+    pub tick_rate_hz: u16,
+}
+
+/// What a world's processes have agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// When tick 0 was due, since the Unix epoch.
+    pub epoch: Duration,
+    /// The hash of the document that the processes before this one had, where it was another: they must not be running any more.
+    pub other_document: Option<String>,
+}
+
+/// What time it is at the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerTime {
+    /// The time there, since the Unix epoch,
+    pub since_epoch: Duration,
+    /// at this moment here,
+    pub at: Instant,
+    /// give or take this much: half of the round trip that told it.
+    pub uncertainty: Duration,
+}
+
+/// A connection for what is asked now and then; opened again when it is needed.
+pub(super) struct Control {
+    store: Store,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Control {
+    /// Connects, and makes sure that a world can live there.
+    pub(super) async fn connect(store: Store) -> Result<Self, ValkeyError> {
+        let mut connection = store.open().await.map_err(|error| match error {
+            ValkeyError::TimedOut => ValkeyError::Unreachable("it does not answer".to_owned()),
+            error => error,
+        })?;
+        check_server(&store, &mut connection).await?;
+        check_permissions(&store, &mut connection).await?;
+        check_layout(&store, &mut connection).await?;
+        // From here on time counts: what is settling settles while the process starts.
+        let begin = store.terms.begin(ScriptName::Begin, &Moment::default());
+        ask(&mut connection, &begin, store.response_timeout).await?;
+        let connection = Mutex::new(Some(connection));
+        Ok(Self { store, connection })
+    }
+
+    /// Asks. After anything but an answer the connection is not used again.
+    pub(super) async fn ask(&self, question: &Cmd) -> Result<Value, ValkeyError> {
+        let mut known = self.connection.lock().await;
+        let mut connection = match known.take() {
+            Some(connection) => connection,
+            None => {
+                counter!(BUS_RECONNECTS, "what" => "control").increment(1);
+                self.store.open().await?
+            }
+        };
+        let answer = ask(&mut connection, question, self.store.response_timeout).await?;
+        *known = Some(connection);
+        Ok(answer)
+    }
+
+    pub(super) async fn agree(&self, facts: &WorldFacts) -> Result<Agreed, ValkeyError> {
+        let mut question = call(ScriptName::Agree, &[self.store.keys().meta()]);
+        question.arg(facts.tick_rate_hz).arg(&facts.document_hash);
+        let mut agreed = Parts::new(self.ask(&question).await?)?;
+        let (rate, epoch_us, document) = (agreed.number()?, agreed.number()?, agreed.text()?);
+        let stored = rate
+            .try_into()
+            .map_err(|_| ValkeyError::Unreadable("a tick rate that is none"))?;
+        if stored != facts.tick_rate_hz {
+            let asked = facts.tick_rate_hz;
+            return Err(ValkeyError::OtherTickRate { stored, asked });
+        }
+        let is_other = !document.is_empty() && document != facts.document_hash;
+        Ok(Agreed {
+            epoch: Duration::from_micros(epoch_us),
+            other_document: is_other.then_some(document),
+        })
+    }
+
+    pub(super) async fn server_time(&self) -> Result<ServerTime, ValkeyError> {
+        let mut best: Option<ServerTime> = None;
+        for _ in 0..TIME_ROUND_TRIPS {
+            let asked = Instant::now();
+            let mut answer = Parts::new(self.ask(&redis::cmd("TIME")).await?)?;
+            let uncertainty = asked.elapsed() / 2;
+            let since_epoch = Duration::from_secs(answer.number()?) + Duration::from_micros(answer.number()?);
+            let at = asked + uncertainty;
+            if best.is_none_or(|best| uncertainty < best.uncertainty) {
+                best = Some(ServerTime {
+                    since_epoch,
+                    at,
+                    uncertainty,
+                });
+            }
+        }
+        best.ok_or(ValkeyError::TimedOut)
+    }
+}
+
+async fn check_server(store: &Store, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
+    let mut information = async |section: &str| {
+        let question = redis::cmd("INFO").arg(section).take();
+        match ask(connection, &question, store.response_timeout).await? {
+            Value::BulkString(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+            Value::VerbatimString { text, .. } => Ok(text),
+            _ => Err(ValkeyError::Unreadable("no information about the server")),
+        }
+    };
+    let server = information("server").await?;
+    let found = fact(&server, "valkey_version")
+        .or_else(|| fact(&server, "redis_version"))
+        .unwrap_or("unknown");
+    if version(found).is_none_or(|version| version < VERSION_NEEDED) {
+        return Err(ValkeyError::TooOld {
+            found: found.to_owned(),
+            needed: VERSION_NEEDED_NAME,
+        });
+    }
+    let replication = information("replication").await?;
+    if fact(&replication, "role") != Some("master") {
+        return Err(ValkeyError::ReadOnlyReplica);
+    }
+    Ok(())
+}
+
+async fn check_permissions(store: &Store, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
+    let keys = ["hash", "set", "stream"].map(|kind| store.keys().scratch(kind));
+    let answer = ask(connection, &call(ScriptName::Check, &keys), store.response_timeout).await?;
+    match answer {
+        Value::BulkString(said) if said.is_empty() => Ok(()),
+        Value::BulkString(said) => Err(ValkeyError::NoPermission(String::from_utf8_lossy(&said).into_owned())),
+        _ => Err(ValkeyError::Unreadable("no word on permissions")),
+    }
+}
+
+async fn check_layout(store: &Store, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
+    let meta = store.keys().meta();
+    let claim = redis::cmd("HSETNX").arg(&meta).arg("layout").arg(LAYOUT).take();
+    ask(connection, &claim, store.response_timeout).await?;
+    let question = redis::cmd("HGET").arg(&meta).arg("layout").take();
+    match ask(connection, &question, store.response_timeout).await? {
+        Value::BulkString(found) if found == LAYOUT.as_bytes() => Ok(()),
+        Value::BulkString(found) => Err(ValkeyError::OtherLayout {
+            found: String::from_utf8_lossy(&found).into_owned(),
+            expected: LAYOUT,
+        }),
+        _ => Err(ValkeyError::Unreadable("no layout")),
+    }
+}
+
+/// A line `name:value` of what a server tells about itself.
+fn fact<'a>(information: &'a str, name: &str) -> Option<&'a str> {
+    information
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
+}
+
+/// The first two numbers of a version.
+fn version(text: &str) -> Option<(u64, u64)> {
+    let mut numbers = text.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_first_two_numbers() {
+        let information = "# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.0.1\r\n";
+        assert_eq!(fact(information, "valkey_version").and_then(version), Some((8, 0)));
+        assert!(fact(information, "redis_version").and_then(version) >= Some(VERSION_NEEDED));
+        assert!(version("7.0.15") < Some(VERSION_NEEDED) && version("10.1.2") > Some(VERSION_NEEDED));
+        assert_eq!((version("unknown"), fact(information, "redis")), (None, None));
+    }
+}

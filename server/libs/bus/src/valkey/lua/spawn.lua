@@ -1,0 +1,33 @@
+-- Write down a new entity: zone, lease, entity, epoch, player or nothing, record.
+local zone, lease, entity, player, record = ARGV[FIRST], ARGV[FIRST + 1], ARGV[FIRST + 2], ARGV[FIRST + 4], ARGV[FIRST + 5]
+local refusal = not_current(lease) or not_newest(zone, lease)
+if refusal then
+  return refusal
+end
+local epoch = in_generation(ARGV[FIRST + 3])
+local known = owner_of(entity)
+if known then
+  -- The same spawn once more; ids are never minted twice.
+  if is_owned(zone, entity, epoch) then
+    return answer('spawned', known.epoch)
+  end
+  return not_owner(entity)
+end
+-- An id that is not younger than its minter's last is a repetition of what has left.
+local spawned, minter = zone_key(zone, 'spawned'), string.sub(entity, 1, 8)
+local last = redis.call('HGET', spawned, minter)
+if redis.call('ZSCORE', RETIRED, entity) or (last and last >= entity) then
+  return not_owner(entity)
+end
+if player ~= '' then
+  local other = redis.call('HGET', PLAYERS, player)
+  local owner = other and owner_of(other)
+  if owner then
+    return answer('exists', other, owner.zone)
+  end
+  give_player(player, entity)
+end
+write_owner(entity, zone, epoch, false)
+redis.call('HSET', spawned, minter, entity)
+redis.call('HSET', zone_key(zone, 'entities'), entity, record)
+return answer('spawned', epoch)

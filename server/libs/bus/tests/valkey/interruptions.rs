@@ -1,0 +1,158 @@
+//! Servers that pause, break connections or forget scripts; readers that die.
+
+use std::time::{Duration, Instant};
+
+use meridian_bus::EventReader;
+use meridian_events::{Event, Happening};
+use meridian_handoff::script::{Command, Done};
+use meridian_ids::{Tick, WorldEntityId};
+
+use crate::server::{self, Server};
+use crate::zone::{PATIENCE, WEST, World, Zone, until};
+
+fn left(zone: &Zone, entity: u64) -> Event {
+    Event {
+        zone: zone.instance.zone,
+        lease: zone.instance.lease,
+        tick: Tick(entity),
+        what: Happening::Left {
+            entity: WorldEntityId(entity),
+        },
+    }
+}
+
+/// Waits for so many events, and acknowledges them.
+fn hear(reader: &mut dyn EventReader, count: usize) -> Vec<u64> {
+    let mut heard = Vec::new();
+    let gives_up_at = Instant::now() + PATIENCE;
+    while heard.len() < count {
+        assert!(
+            Instant::now() < gives_up_at,
+            "of {count} events only {heard:?} are heard"
+        );
+        if let Some((entry, event)) = reader.try_next() {
+            heard.push(event.tick.0);
+            reader.acknowledge(entry);
+        }
+        std::thread::yield_now();
+    }
+    heard
+}
+
+#[test]
+fn while_the_server_stands_still_nothing_is_known_and_afterwards_everything_goes_on() {
+    let server = Server::start(&["--save", ""]);
+    let world = World::new(&server);
+    let mut zone = Zone::claim(&world.world, WEST);
+    let mut events = world.world.events("chat");
+    server.signal("-STOP");
+    let stood_still_since = Instant::now();
+    let mut unknown = 0;
+    while stood_still_since.elapsed() < Duration::from_secs(3) {
+        assert_eq!(zone.spawn(1), None, "nobody knows");
+        zone.bus.publish(left(&zone, unknown));
+        unknown += 1;
+    }
+    assert!(unknown >= 2, "each is told after its time");
+    server.signal("-CONT");
+    assert_eq!(
+        zone.renew_until_answered().err(),
+        None,
+        "the lease was nobody else's meanwhile"
+    );
+    assert_eq!(zone.spawn(1), zone.spawned(), "once, whether or not it was done before");
+    zone.bus.publish(left(&zone, unknown));
+    assert_eq!(
+        hear(events.as_mut(), unknown as usize + 1),
+        (0..=unknown).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn connections_that_are_cut_come_back_by_themselves_and_events_are_told_once() {
+    let server = Server::start(&["--save", ""]);
+    let world = World::new(&server);
+    let mut zone = Zone::claim(&world.world, WEST);
+    let mut events = world.world.events("chat");
+    let (mut published, mut spawned) = (0, 0);
+    for _ in 0..5 {
+        for _ in 0..20 {
+            zone.bus.publish(left(&zone, published));
+            published += 1;
+        }
+        redis::cmd("CLIENT")
+            .arg("KILL")
+            .arg("TYPE")
+            .arg("normal")
+            .exec(&mut server.raw())
+            .unwrap();
+        spawned += 1;
+        until("the spawn is done", || zone.spawn(spawned) == zone.spawned());
+    }
+    assert_eq!(
+        hear(events.as_mut(), published as usize),
+        (0..published).collect::<Vec<_>>()
+    );
+    assert!(events.try_next().is_none());
+}
+
+#[test]
+fn scripts_that_the_server_has_forgotten_are_told_it_again() {
+    let server = Server::start(&["--save", ""]);
+    let world = World::new(&server);
+    let mut zone = Zone::claim(&world.world, WEST);
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.raw()).unwrap();
+    assert_eq!(zone.spawn(1), None, "it was not done, and not sent again");
+    assert_eq!(zone.spawn(1), zone.spawned());
+}
+
+#[test]
+fn commands_are_done_in_order_however_many_are_handed_in() {
+    let world = World::new(server::shared());
+    let mut zone = Zone::claim(&world.world, WEST);
+    let (by, count) = (zone.instance, 2_000);
+    let spawns: Vec<Command> = (1..=count)
+        .map(|entity| Command::Spawn {
+            by,
+            record: zone.record(entity),
+        })
+        .collect();
+    let tickets: Vec<_> = spawns.into_iter().map(|spawn| zone.submit(spawn)).collect();
+    let last = zone.submit(Command::Recall { by });
+    for ticket in tickets {
+        // Ids of one mint are only taken in their order.
+        assert_eq!(zone.await_answer(ticket), zone.spawned());
+    }
+    let Some(Ok(Done::Recalled { records })) = zone.await_answer(last) else {
+        panic!("the zone is told what it has");
+    };
+    assert_eq!(records.len() as u64, count);
+}
+
+#[test]
+fn what_would_not_be_read_again_is_not_sent() {
+    let world = World::new(server::shared());
+    let mut zone = Zone::claim(&world.world, WEST);
+    let mut record = zone.record(1);
+    record.state = vec![0; meridian_bus::valkey::RECORD_BYTES_MAX];
+    let by = zone.instance;
+    assert_eq!(zone.ask(Command::Spawn { by, record }), None);
+    assert_eq!(zone.spawn(1), zone.spawned());
+}
+
+#[test]
+fn what_a_process_that_died_had_read_goes_to_another() {
+    let dying = World::new(server::shared());
+    let mut zone = Zone::claim(&dying.world, WEST);
+    let mut reader = dying.world.events("store");
+    zone.bus.publish(left(&zone, 1));
+    zone.bus.publish(left(&zone, 2));
+    for _ in 0..2 {
+        until("it is read", || reader.try_next().is_some());
+    }
+    let living = World::connect(dying.options.clone()).unwrap();
+    let mut other = living.world.events("store");
+    // Nothing of it runs any more; nothing is given back.
+    dying.runtime.shutdown_background();
+    assert_eq!(hear(other.as_mut(), 2), [1, 2]);
+}

@@ -1,0 +1,15 @@
+//! What holds for worlds in a real Valkey beyond the suite of all carriers.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails by panicking")]
+
+#[path = "../common/server.rs"]
+mod server;
+
+mod comparison;
+mod connecting;
+mod directory;
+mod interruptions;
+mod measure;
+mod restart;
+mod strangers;
+mod zone;

@@ -1,0 +1,16 @@
+//! Links between processes: real sockets on loopback, real certificates, the real tasks.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a helper of a test fails by panicking, and a measurement is printed"
+)]
+
+mod echo;
+mod hostile;
+mod links;
+mod lossy;
+mod messages;
+mod refusals;
+mod support;

@@ -1,0 +1,4 @@
+//! What `server` does beside running roles: one file per command, each ends by itself.
+
+pub mod certs;
+pub mod status;

@@ -1,0 +1,78 @@
+//! What a zone of a cluster tells of itself: where it is served, and how it does.
+
+use std::{net::SocketAddr, time::Duration};
+
+use meridian_bus::directory::{Announcement, ServiceDetail, ServiceKind};
+use meridian_ids::{LeaseEpoch, ZoneId};
+use meridian_zone::Zone;
+
+use crate::cluster::{Addresses, ClusterBus};
+
+/// Ticks from one telling to the next: a second of a world at 60 Hz.
+const TELL_EVERY_TICKS: usize = 60;
+
+/// A zone's place in a cluster.
+#[derive(Clone)]
+pub(super) struct ClusterMember {
+    pub(super) cluster: ClusterBus,
+    /// Where others reach its fabric.
+    pub(super) fabric: SocketAddr,
+}
+
+impl ClusterMember {
+    /// The name of the newest instance that serves a zone, as far as is known.
+    pub(super) fn holder(&self, wanted: ZoneId) -> Option<String> {
+        let services = self.cluster.services();
+        let serving = services.iter().filter_map(|listed| match listed.service.kind {
+            ServiceKind::Zone { zone, lease } if zone == wanted => Some((lease, &listed.service.instance)),
+            _ => None,
+        });
+        serving
+            .max_by_key(|(lease, _)| *lease)
+            .map(|(_, instance)| instance.clone())
+    }
+}
+
+/// What has been told of one instance of a zone; it is taken back when the instance ends.
+#[derive(Default)]
+pub(super) struct Told {
+    announced: Option<(LeaseEpoch, Option<Box<dyn Announcement>>)>,
+    took_us: Vec<u32>,
+}
+
+impl Told {
+    /// A tick was simulated under a lease: from the first on, others are told.
+    pub(super) fn ticked(&mut self, member: &ClusterMember, zone: &Zone, (lease, took): (LeaseEpoch, Duration)) {
+        self.took_us.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        if self.announced.as_ref().is_none_or(|(known, _)| *known != lease) {
+            let kind = ServiceKind::Zone { zone: zone.id(), lease };
+            let addresses = Addresses {
+                fabric: Some(member.fabric),
+                public: None,
+            };
+            self.announced = Some((lease, member.cluster.announce(kind, addresses)));
+        }
+        if self.took_us.len() < TELL_EVERY_TICKS {
+            return;
+        }
+        let mut took_us = std::mem::take(&mut self.took_us);
+        took_us.sort_unstable();
+        let (entities, players) = zone.population();
+        if let Some((_, Some(announcement))) = &self.announced {
+            let detail = ServiceDetail {
+                tick_p50_us: percentile(&took_us, 50),
+                tick_p99_us: percentile(&took_us, 99),
+                entities: u32::try_from(entities).unwrap_or(u32::MAX),
+                players: u32::try_from(players).unwrap_or(u32::MAX),
+                lag_ticks: zone.lag_ticks(),
+            };
+            announcement.update(detail.players, detail);
+        }
+    }
+}
+
+/// Of sorted figures.
+fn percentile(sorted: &[u32], percent: usize) -> u32 {
+    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(index).copied().unwrap_or(0)
+}
