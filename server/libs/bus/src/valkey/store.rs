@@ -6,6 +6,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, Pipeline, ServerErrorKind, TlsCertificates, Value};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
 
 use super::command::Terms;
 use super::keys::Keys;
@@ -44,6 +46,7 @@ impl Store {
         let client = match &options.trusted_certificates {
             None => Client::open(address).map_err(|_| ValkeyError::Address)?,
             Some(pem) => {
+                check_certificates(pem)?;
                 let certificates = TlsCertificates {
                     client_tls: None,
                     root_cert: Some(pem.clone()),
@@ -81,6 +84,15 @@ impl Store {
         scripts::load_all().exec(&mut connection)?;
         Ok(connection)
     }
+}
+
+fn check_certificates(pem: &[u8]) -> Result<(), ValkeyError> {
+    let mut certificates = CertificateDer::pem_slice_iter(pem).peekable();
+    if certificates.peek().is_none() {
+        return Err(ValkeyError::Certificates("there is none in it".to_owned()));
+    }
+    let unreadable = |error: pem::Error| ValkeyError::Certificates(error.to_string());
+    certificates.try_for_each(|certificate| certificate.map(drop).map_err(unreadable))
 }
 
 /// Asks, and waits so long for the answers, which may be errors of the server.
