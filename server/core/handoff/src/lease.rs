@@ -8,7 +8,8 @@ pub const LEASE_TTL: Duration = Duration::from_secs(2);
 /// on what it was told before.
 pub const SETTLING: Duration = LEASE_TTL;
 /// How long an instance remembers what it handed over and what it took out of the world, to say it again to a store that has lost it: several times
-/// as long as what a store may lose, which is a second or two of a file that is synced every second.
+/// as long as what a store may lose, which is a second or two of a file that is synced every second. Counted by the answers of the store: what was
+/// done before a silence is remembered through it.
 pub const REMEMBERED: Duration = Duration::from_secs(10);
 /// A zone stops this much before its lease may have ended: clocks drift, and a tick takes time.
 const MARGIN: Duration = Duration::from_millis(250);
@@ -27,6 +28,11 @@ impl Lease {
     /// A renewal that was sent at `sent` has succeeded. Counts from its sending: the keeper's clock started no earlier.
     pub fn renewed(&mut self, sent: Duration) {
         self.renewed = self.renewed.max(Some(sent));
+    }
+
+    /// When the last renewal that succeeded was sent.
+    pub fn last_renewed(&self) -> Option<Duration> {
+        self.renewed
     }
 
     /// The lease is another's.

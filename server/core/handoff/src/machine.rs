@@ -1,6 +1,6 @@
 //! One zone's side of all its handoffs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_ids::{EntityEpoch, Tick, TickRate, WorldEntityId, ZoneId};
 
@@ -83,10 +83,10 @@ struct Owned {
 #[derive(Clone, Debug)]
 pub struct Handoff {
     rate: TickRate,
-    entities: HashMap<WorldEntityId, Owned>,
+    entities: BTreeMap<WorldEntityId, Owned>,
     joints: BTreeMap<WorldEntityId, BTreeSet<WorldEntityId>>,
     leaving: BTreeMap<TransferNumber, Departure>,
-    refused_until: HashMap<ZoneId, Tick>,
+    refused_until: BTreeMap<ZoneId, Tick>,
     next: TransferNumber,
 }
 
@@ -95,10 +95,10 @@ impl Handoff {
     pub fn new(rate: TickRate) -> Self {
         Self {
             rate,
-            entities: HashMap::new(),
+            entities: BTreeMap::new(),
             joints: BTreeMap::new(),
             leaving: BTreeMap::new(),
-            refused_until: HashMap::new(),
+            refused_until: BTreeMap::new(),
             next: 1,
         }
     }
@@ -123,6 +123,12 @@ impl Handoff {
         let owned = simulated.then(|| self.entities.remove(&entity)).flatten()?;
         self.part(entity);
         Some(owned.epoch)
+    }
+
+    /// The entity is not the zone's any more, whatever was about to happen to it.
+    pub fn disown(&mut self, entity: WorldEntityId) {
+        self.entities.remove(&entity);
+        self.part(entity);
     }
 
     /// Two entities move together from now on.
@@ -160,7 +166,7 @@ impl Handoff {
         self.entities.get(&entity).map(|owned| owned.allowance)
     }
 
-    /// What the zone owns, in no order.
+    /// What the zone owns, in the order of the ids.
     pub fn owned(&self) -> impl Iterator<Item = (WorldEntityId, EntityEpoch, Standing)> {
         self.entities
             .iter()
@@ -236,8 +242,7 @@ impl Handoff {
             Some(Err(Refusal::NotOwner(entity))) => {
                 // One of them was never the zone's to send; the others go on here.
                 let mut steps = self.resume(&departure, now);
-                self.entities.remove(&entity);
-                self.part(entity);
+                self.disown(entity);
                 steps.retain(|step| !matches!(step, Step::Resume { entity: resumed, .. } if *resumed == entity));
                 steps.push(Step::Disowned(entity));
                 steps
@@ -254,7 +259,7 @@ impl Handoff {
         for departure in self.leaving.clone().into_values() {
             steps.extend(self.departed(&departure));
         }
-        let owned: HashMap<WorldEntityId, EntityEpoch> = owned.iter().copied().collect();
+        let owned: BTreeMap<WorldEntityId, EntityEpoch> = owned.iter().copied().collect();
         let mut lost: Vec<WorldEntityId> = Vec::new();
         for (entity, known) in &mut self.entities {
             match owned.get(entity) {
@@ -262,10 +267,8 @@ impl Handoff {
                 None => lost.push(*entity),
             }
         }
-        lost.sort_unstable();
         for entity in lost {
-            self.entities.remove(&entity);
-            self.part(entity);
+            self.disown(entity);
             steps.push(Step::Disowned(entity));
         }
         steps
@@ -277,8 +280,7 @@ impl Handoff {
         for (entity, epoch, _) in &departure.entities {
             // It may be back already, under a higher epoch.
             if self.is_leaving(*entity, departure.number) {
-                self.entities.remove(entity);
-                self.part(*entity);
+                self.disown(*entity);
                 steps.push(Step::Departed {
                     entity: *entity,
                     epoch: *epoch,

@@ -4,7 +4,7 @@
 //! [`Ownership::next_news`]). It never guesses: what was not answered is asked again or settled, and nothing counts as the zone's before the
 //! store has said so.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, TickRate, WorldEntityId, ZoneId};
@@ -21,11 +21,18 @@ use memory::Memory;
 /// What an answer is the answer to.
 #[derive(Clone, Debug)]
 enum Asked {
-    Claim { sent: Duration },
-    Assert { sent: Duration, command: Box<Command> },
+    Claim {
+        sent: Duration,
+    },
+    Assert {
+        sent: Duration,
+        command: Box<Command>,
+    },
     Recall,
     Spawn(Box<Record>),
     Retire(Vec<(WorldEntityId, EntityEpoch)>),
+    /// Of an entity that was not the zone's when it asked.
+    RetireUnknown(Vec<(WorldEntityId, EntityEpoch)>),
     Checkpoint(Vec<Record>),
     Transfer(Box<Transfer>),
     Settle(TransferNumber),
@@ -88,6 +95,17 @@ pub enum NotSpawned {
     Refused(Refusal),
 }
 
+/// How much is under way: it must not grow while nothing is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Commands without an answer, and those to be asked once more.
+    pub asked: usize,
+    /// Transfers out of and into the zone whose outcome is not known.
+    pub transfers: usize,
+    /// Deeds remembered, to be said again to a store that was restarted.
+    pub remembered: usize,
+}
+
 /// What a zone's instance owns, and what it is waiting for.
 #[derive(Clone, Debug)]
 pub struct Ownership {
@@ -97,14 +115,16 @@ pub struct Ownership {
     held: Option<LeaseEpoch>,
     handoff: Handoff,
     /// Transfers whose outcome is not known.
-    departing: HashMap<TransferNumber, Transfer>,
+    departing: BTreeMap<TransferNumber, Transfer>,
     accepting: HashSet<TransferId>,
     memory: Memory,
-    asked: HashMap<Ticket, Asked>,
+    asked: BTreeMap<Ticket, Asked>,
     next_ticket: u64,
     outgoing: VecDeque<(Ticket, Command)>,
     /// What is asked once more in the next tick: nobody knows whether it was done, and doing it twice is doing it once.
     again: Vec<Asked>,
+    /// What is asked once more when the store has settled: when [`Command::Recall`] is not refused any more.
+    when_settled: Vec<Asked>,
     news: VecDeque<News>,
     waiting: Option<Wait>,
     /// The store was restarted, and has not answered yet to what the instance asserts.
@@ -123,13 +143,14 @@ impl Ownership {
             lease: Lease::default(),
             held: None,
             handoff: Handoff::new(rate),
-            departing: HashMap::new(),
+            departing: BTreeMap::new(),
             accepting: HashSet::new(),
             memory: Memory::default(),
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             next_ticket: 0,
             outgoing: VecDeque::new(),
             again: Vec::new(),
+            when_settled: Vec::new(),
             news: VecDeque::new(),
             waiting: None,
             is_asserting: false,
@@ -159,6 +180,15 @@ impl Ownership {
         &mut self.handoff
     }
 
+    /// How much is under way.
+    pub fn backlog(&self) -> Backlog {
+        Backlog {
+            asked: self.asked.len() + self.again.len() + self.when_settled.len(),
+            transfers: self.departing.len() + self.accepting.len(),
+            remembered: self.memory.len(),
+        }
+    }
+
     /// What is to be asked next, in order; each with the ticket that its answer comes with.
     pub fn next_command(&mut self) -> Option<(Ticket, Command)> {
         self.outgoing.pop_front()
@@ -173,7 +203,7 @@ impl Ownership {
     /// any origin, on a clock that goes on while the machine sleeps.
     pub fn begin_tick(&mut self, now: Duration) {
         self.now = now;
-        self.memory.forget(now);
+        self.memory.forget(now, self.lease.last_renewed().unwrap_or_default());
         let is_due = self.lease.is_renewal_due(now);
         if self.is_asserting {
             if is_due && !self.is_asking(|asked| matches!(asked, Asked::Assert { .. })) {
@@ -210,7 +240,7 @@ impl Ownership {
 
     /// Asks whether an entity that somebody still sees is in the world at all; if not, [`News::Retired`] says it once more.
     pub fn retire_unknown(&mut self, entity: WorldEntityId, epoch: EntityEpoch) {
-        self.ask(Asked::Retire(vec![(entity, epoch)]));
+        self.ask(Asked::RetireUnknown(vec![(entity, epoch)]));
     }
 
     /// Writes down states of entities that the zone owns.
@@ -270,7 +300,7 @@ impl Ownership {
             name: self.name.clone(),
             owned: records,
             departed: self.memory.departed().cloned().chain(leaving).collect(),
-            retired: self.memory.retired().collect(),
+            retired: self.memory.retired().chain(self.retiring()).collect(),
         };
         let (sent, command) = (self.now, Box::new(command));
         self.ask(Asked::Assert { sent, command });
@@ -279,6 +309,16 @@ impl Ownership {
     /// Whether anything was asked and not answered.
     pub fn is_asking_anything(&self) -> bool {
         !self.asked.is_empty()
+    }
+
+    /// What the zone has given up and the store has not confirmed: nobody else may take it for living.
+    fn retiring(&self) -> impl Iterator<Item = (WorldEntityId, EntityEpoch)> {
+        let asked = self.asked.values().chain(&self.again);
+        let entities = asked.filter_map(|asked| match asked {
+            Asked::Retire(entities) => Some(entities),
+            _ => None,
+        });
+        entities.flatten().copied()
     }
 
     fn is_asking(&self, what: impl Fn(&Asked) -> bool) -> bool {
@@ -317,7 +357,15 @@ impl Ownership {
                 by,
                 record: record.as_ref().clone(),
             },
+            // What is asked once more in a new generation may have been asserted in it before.
             Asked::Retire(entities) => Command::Retire {
+                by,
+                entities: entities
+                    .iter()
+                    .map(|(entity, epoch)| (*entity, epoch.in_generation(by.lease.generation())))
+                    .collect(),
+            },
+            Asked::RetireUnknown(entities) => Command::Retire {
                 by,
                 entities: entities.clone(),
             },
@@ -344,3 +392,6 @@ impl Ownership {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::Allowance;
 
 /// One instance of a zone: only the newest may change anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Instance {
     /// The zone.
     pub zone: ZoneId,
@@ -46,7 +46,7 @@ pub struct Record {
 pub struct Ticket(pub u64);
 
 /// Names a transfer among all that were ever begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TransferId {
     /// Who sends.
     pub from: Instance,
@@ -85,6 +85,9 @@ impl Transfer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Take the lease as a new instance, or renew it as the one that has it.
+    ///
+    /// A new instance is told of its lease only when the store cannot lose it any more: a store that came back without it would take
+    /// an older instance, which was replaced and lives, for the newest, and entity ids would be minted twice.
     ClaimZone {
         /// The zone.
         zone: ZoneId,
@@ -103,7 +106,7 @@ pub enum Command {
         owned: Vec<Record>,
         /// What it handed over of late.
         departed: Vec<Transfer>,
-        /// What it took out of the world of late.
+        /// What it took out of the world of late, or has asked to.
         retired: Vec<(WorldEntityId, EntityEpoch)>,
     },
     /// Tell what the zone owns: after an assertion it may be more than its instance knew of.
@@ -115,7 +118,8 @@ pub enum Command {
     Spawn {
         /// Who asks.
         by: Instance,
-        /// The record. For a player that has an entity already, the answer says which.
+        /// The record. For a player that has an entity already, the answer says which, and this one will not be spawned any more. While the
+        /// store settles no player is let in: one may have an entity that nobody has asserted yet.
         record: Record,
     },
     /// Take entities out of the world; comes before anybody sees them gone.

@@ -1,6 +1,6 @@
 //! The semantics of the durable side, in memory: what each script does, atomically.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Transfer, TransferId};
@@ -8,11 +8,13 @@ use meridian_handoff::{LEASE_TTL, SETTLING};
 use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, PlayerId, WorldEntityId, ZoneId};
 
 mod assertion;
+mod planted;
 
 /// Transfers that may wait in one zone's inbox.
 pub const INBOX_MAX: usize = 1_024;
 /// How long it is remembered that an entity left the world: longer than any instance remembers that it handed the entity over
-/// ([`meridian_handoff::REMEMBERED`]), or that could bring it back.
+/// ([`meridian_handoff::REMEMBERED`]), or that could bring it back. After a restart nothing is forgotten for as long, and then
+/// assertions are not heard any more.
 pub const TOMBSTONE_KEPT: Duration = Duration::from_secs(60);
 
 /// Where an entity's record is.
@@ -49,22 +51,25 @@ struct Zone {
     records: BTreeMap<WorldEntityId, Record>,
     inbox: Vec<Transfer>,
     /// The last entity that was spawned here by each minter of ids: one that is not younger is a repetition.
-    last_spawned: HashMap<u64, WorldEntityId>,
+    last_spawned: BTreeMap<u64, WorldEntityId>,
 }
 
 /// The durable side of one world. Times count from any origin.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    zones: HashMap<ZoneId, Zone>,
-    owners: HashMap<WorldEntityId, Owner>,
-    players: HashMap<PlayerId, WorldEntityId>,
+    zones: BTreeMap<ZoneId, Zone>,
+    owners: BTreeMap<WorldEntityId, Owner>,
+    /// The entity of each player. After a restart that has lost a tail, several may have been said to be a player's, until it is said which have left.
+    players: BTreeMap<PlayerId, BTreeSet<WorldEntityId>>,
     /// What left the world of late: when, and under which epoch.
-    retired: HashMap<WorldEntityId, (Duration, EntityEpoch)>,
+    retired: BTreeMap<WorldEntityId, (Duration, EntityEpoch)>,
     /// The lease epoch before that of each zone's first instance.
     before: LeaseEpoch,
     generation: Generation,
     /// Until when no new instance gets a zone.
     settled_at: Duration,
+    /// Assertions of instances of earlier generations are not heard any more.
+    heard_from: Generation,
 }
 
 impl Model {
@@ -79,8 +84,16 @@ impl Model {
 
     /// The store comes back from a restart, perhaps as it was some time ago, in a generation later than it ever was in.
     pub fn restart(&mut self, now: Duration, generation: Generation) {
+        if self.has_forgotten(now) {
+            self.heard_from = self.generation;
+        }
         self.generation = generation;
         self.settled_at = now + SETTLING;
+    }
+
+    /// Whether it may have forgotten what left the world before this generation began.
+    fn has_forgotten(&self, now: Duration) -> bool {
+        now >= self.settled_at + TOMBSTONE_KEPT
     }
 
     /// The generation that it is in.
@@ -107,7 +120,7 @@ impl Model {
                 Ok(self.assert(now, by.zone, lease, (owned, departed, retired)))
             }
             Command::Recall { by } => self.recall(now, *by),
-            Command::Spawn { by, record } => self.spawn(*by, record),
+            Command::Spawn { by, record } => self.spawn(now, *by, record),
             Command::Retire { by, entities } => self.retire(now, *by, entities),
             Command::Checkpoint { by, records } => self.checkpoint(*by, records),
             Command::Transfer(transfer) => self.transfer(now, transfer),
@@ -144,6 +157,18 @@ impl Model {
             .collect();
         owners.sort_unstable();
         owners
+    }
+
+    /// Who owns an entity, under which epoch, and whether it is on its way there; nobody if it is not in the world.
+    pub fn owner(&self, entity: WorldEntityId) -> Option<(ZoneId, EntityEpoch, bool)> {
+        let owner = self.owners.get(&entity)?;
+        Some((owner.zone, owner.epoch, owner.in_transit))
+    }
+
+    /// The newest instance of a zone, and until when its lease lasts.
+    pub fn lease(&self, zone: ZoneId) -> Option<(LeaseEpoch, Duration)> {
+        let zone = self.zones.get(&zone)?;
+        Some((zone.fence, zone.leased_until?))
     }
 
     /// A zone's durable records, in the order of their ids.
@@ -242,7 +267,7 @@ impl Model {
         Ok(Done::Recalled { records })
     }
 
-    fn spawn(&mut self, by: Instance, record: &Record) -> Result<Done, Refusal> {
+    fn spawn(&mut self, now: Duration, by: Instance, record: &Record) -> Result<Done, Refusal> {
         self.fenced(by)?;
         let epoch = record.epoch.in_generation(self.generation);
         if let Some(known) = self.owners.get(&record.entity) {
@@ -259,15 +284,18 @@ impl Model {
             return Err(Refusal::NotOwner(record.entity));
         }
         if let Some(player) = record.player {
-            if let Some(entity) = self.players.get(&player)
-                && let Some(owner) = self.owners.get(entity)
-            {
-                return Ok(Done::Exists {
-                    entity: *entity,
-                    zone: owner.zone,
-                });
+            // A living instance may have an entity of the player, and not have had the time to say so.
+            if now < self.settled_at {
+                return Err(Refusal::Settling);
             }
-            self.players.insert(player, record.entity);
+            let known = self.entities_of(player).next();
+            if let Some((entity, owner)) = known {
+                // The same command once more, long on its way, must not make what nobody waits for.
+                self.fenced(by)?.last_spawned.insert(minter, record.entity);
+                let zone = owner.zone;
+                return Ok(Done::Exists { entity, zone });
+            }
+            self.players.entry(player).or_default().insert(record.entity);
         }
         let owner = Owner::new(by.zone, epoch, false);
         self.owners.insert(record.entity, owner);
@@ -302,17 +330,30 @@ impl Model {
         Ok(Done::Retired)
     }
 
+    /// The entities of a player that are in the world, in the order of their ids.
+    fn entities_of(&self, player: PlayerId) -> impl Iterator<Item = (WorldEntityId, Owner)> {
+        let known = self.players.get(&player).into_iter().flatten();
+        known.filter_map(|entity| Some((*entity, *self.owners.get(entity)?)))
+    }
+
     /// Takes an entity out of the world, wherever it is, and remembers that.
     fn bury(&mut self, now: Duration, entity: WorldEntityId, epoch: EntityEpoch) {
-        self.retired
-            .retain(|_, (since, _)| now.saturating_sub(*since) < TOMBSTONE_KEPT);
-        self.retired.insert(entity, (now, epoch));
+        // After a restart, instances say again what they did before it: nothing is forgotten that they could contradict.
+        if self.has_forgotten(now) {
+            self.retired
+                .retain(|_, (since, _)| now.saturating_sub(*since) < TOMBSTONE_KEPT);
+        }
+        let (_, known) = self.retired.get(&entity).copied().unwrap_or_default();
+        self.retired.insert(entity, (now, epoch.max(known)));
         if let Some(owner) = self.owners.remove(&entity)
             && !owner.in_transit
         {
             self.zone(owner.zone).records.remove(&entity);
         }
-        self.players.retain(|_, known| *known != entity);
+        self.players.retain(|_, known| {
+            known.remove(&entity);
+            !known.is_empty()
+        });
     }
 
     fn checkpoint(&mut self, by: Instance, records: &[Record]) -> Result<Done, Refusal> {
@@ -422,96 +463,4 @@ impl Model {
 }
 
 #[cfg(test)]
-mod tests {
-    use meridian_handoff::Allowance;
-    use meridian_ids::Tick;
-
-    use super::*;
-
-    const ENTITY: WorldEntityId = WorldEntityId(7);
-    const EAST: ZoneId = ZoneId(1);
-    const SPAWNED: Result<Done, Refusal> = Ok(Done::Spawned { epoch: EntityEpoch(1) });
-
-    fn claim(model: &mut Model, zone: ZoneId) -> Instance {
-        let claim = Command::ClaimZone {
-            zone,
-            name: "one".to_owned(),
-            held: None,
-        };
-        let claimed = model.execute(Duration::ZERO, &claim);
-        let Ok(Done::Claimed { lease, .. }) = claimed else {
-            unreachable!("a new instance is never refused, not even with {claimed:?}");
-        };
-        Instance { zone, lease }
-    }
-
-    fn record(epoch: u64) -> Record {
-        Record {
-            entity: ENTITY,
-            epoch: EntityEpoch(epoch),
-            player: None,
-            after: Tick(1),
-            allowance: Allowance::full(Tick(0)),
-            state: Vec::new(),
-            inputs: Vec::new(),
-        }
-    }
-
-    fn transfer(from: Instance, number: u64) -> Transfer {
-        Transfer {
-            id: TransferId { from, number },
-            to: EAST,
-            records: vec![record(2)],
-        }
-    }
-
-    fn settle(transfer: &Transfer) -> Command {
-        Command::Settle {
-            id: transfer.id,
-            entities: transfer.entities(),
-        }
-    }
-
-    #[test]
-    fn ids_of_a_later_minter_do_not_bring_back_what_left_nor_do_those_of_an_earlier_one_stand_in_their_way() {
-        let mut model = Model::default();
-        let west = claim(&mut model, ZoneId(0));
-        let spawn = |entity: u64| Command::Spawn {
-            by: west,
-            record: Record {
-                entity: WorldEntityId(entity),
-                ..record(1)
-            },
-        };
-        let mut execute = |command: Command| model.execute(Duration::ZERO, &command);
-        let (first, wrapped) = (9 << 32 | 1, 1);
-        assert_eq!(execute(spawn(first)), SPAWNED);
-        assert_eq!(execute(spawn(wrapped)), SPAWNED, "a minter of its own");
-        let retire = Command::Retire {
-            by: west,
-            entities: vec![(WorldEntityId(first), EntityEpoch(1))],
-        };
-        assert_eq!(execute(retire), Ok(Done::Retired));
-        assert_eq!(execute(spawn(first)), Err(Refusal::NotOwner(WorldEntityId(first))));
-    }
-
-    #[test]
-    fn what_is_closed_never_happens_but_later_transfers_do_also_those_of_a_new_instance() {
-        let mut model = Model::default();
-        let (west, _) = (claim(&mut model, ZoneId(0)), claim(&mut model, EAST));
-        let mut execute = |command: Command| model.execute(Duration::ZERO, &command);
-        let spawn = Command::Spawn {
-            by: west,
-            record: record(1),
-        };
-        assert_eq!(execute(spawn), SPAWNED);
-        let unknown = transfer(west, 5);
-        assert_eq!(execute(settle(&unknown)), Ok(Done::Kept));
-        assert_eq!(execute(Command::Transfer(unknown)), Ok(Done::Kept), "closed");
-        let west = claim(&mut model, ZoneId(0));
-        // A new instance counts from 1.
-        let first = Command::Transfer(transfer(west, 1));
-        assert_eq!(model.execute(Duration::ZERO, &first), Ok(Done::Transferred));
-        assert_eq!(model.places(ENTITY), [(EAST, EntityEpoch(2))]);
-    }
-}
+mod tests;

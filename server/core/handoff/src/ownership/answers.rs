@@ -1,5 +1,6 @@
 //! What an instance makes of the store's answers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, WorldEntityId};
@@ -51,7 +52,10 @@ impl Ownership {
             }
             // It is due again soon.
             (Asked::Assert { .. }, _) => {}
-            (Asked::Recall, Some(Ok(Done::Recalled { records }))) => self.recalled(records),
+            (Asked::Recall, Some(Ok(Done::Recalled { records }))) => {
+                self.again.append(&mut self.when_settled);
+                self.recalled(records);
+            }
             (Asked::Recall, _) => self.recall_due = true,
             (Asked::Checkpoint(records), None) => self.not_written(&records),
             (Asked::Checkpoint(_), Some(_)) => {}
@@ -59,17 +63,36 @@ impl Ownership {
             (Asked::Settle(number), answer) => self.settled(number, answer, tick),
             // Asked again: these succeed as often as they are asked.
             (asked, None) => self.again.push(asked),
+            (Asked::Spawn(record), Some(Err(Refusal::Settling))) => self.ask_when_settled(Asked::Spawn(record)),
             (Asked::Spawn(record), Some(answer)) => self.spawned(*record, answer),
-            (Asked::Retire(entities), Some(Ok(Done::Retired))) => {
-                for (entity, epoch) in &entities {
-                    self.memory.note_retired(self.now, *entity, *epoch);
-                }
-                self.news.push_back(News::Retired(entities));
+            (Asked::Retire(entities) | Asked::RetireUnknown(entities), Some(Ok(Done::Retired))) => {
+                self.retired(entities);
             }
             // It is another zone's, which is told as well.
-            (Asked::Retire(_), Some(_)) => {}
+            (Asked::Retire(_) | Asked::RetireUnknown(_), Some(_)) => {}
             (Asked::Accept(transfer), Some(answer)) => self.accepted(&transfer, answer),
         }
+    }
+
+    fn ask_when_settled(&mut self, asked: Asked) {
+        let will_be_told = self.recall_due || self.is_asking(|asked| matches!(asked, Asked::Recall));
+        if will_be_told {
+            self.when_settled.push(asked);
+        } else {
+            self.again.push(asked);
+        }
+    }
+
+    fn retired(&mut self, entities: Vec<(WorldEntityId, EntityEpoch)>) {
+        for (entity, epoch) in &entities {
+            self.memory.note_retired(*entity, *epoch);
+            // It came, or was recalled, while the question was on its way.
+            if self.handoff.epoch(*entity).is_some_and(|known| known <= *epoch) {
+                self.handoff.disown(*entity);
+                self.news.push_back(News::Disowned(*entity));
+            }
+        }
+        self.news.push_back(News::Retired(entities));
     }
 
     fn claimed(&mut self, sent: Duration, answer: Answer) {
@@ -100,12 +123,13 @@ impl Ownership {
         self.recall_due = true;
         self.held = Some(lease);
         self.lease.renewed(sent);
+        self.memory.said_again();
         // What was leaving is where it went: it was not claimed.
         for (_, transfer) in std::mem::take(&mut self.departing) {
-            self.memory.note_departed(self.now, transfer);
+            self.memory.note_departed(transfer);
         }
         for step in self.handoff.reasserted(owned) {
-            self.take_step(step);
+            self.take_step(step, 0);
         }
         self.news.push_back(News::Asserted);
     }
@@ -113,15 +137,17 @@ impl Ownership {
     /// What the store has of the zone, and the instance did not know of: answers that were lost, or writes.
     fn recalled(&mut self, records: Vec<Record>) {
         let unknown = |record: &Record| {
-            self.handoff
-                .epoch(record.entity)
-                .is_none_or(|known| known < record.epoch)
+            let known = self.handoff.epoch(record.entity);
+            known.is_none_or(|known| known < record.epoch)
         };
         let records: Vec<Record> = records.into_iter().filter(unknown).collect();
         self.arrived(records);
     }
 
-    fn arrived(&mut self, records: Vec<Record>) {
+    fn arrived(&mut self, mut records: Vec<Record>) {
+        // What the zone has given up is on its way out of the world, not into the zone.
+        let given_up: BTreeSet<WorldEntityId> = self.retiring().map(|(entity, _)| entity).collect();
+        records.retain(|record| !given_up.contains(&record.entity));
         if records.is_empty() {
             return;
         }
@@ -170,22 +196,24 @@ impl Ownership {
     fn settled(&mut self, number: TransferNumber, answer: Answer, tick: Tick) {
         let has_left = answer == Some(Ok(Done::Transferred));
         for step in self.handoff.answered(number, answer, tick) {
-            self.take_step(step);
+            self.take_step(step, number);
         }
         if self.handoff.leaving().all(|departure| departure.number != number)
             && let Some(transfer) = self.departing.remove(&number)
             && has_left
         {
-            self.memory.note_departed(self.now, transfer);
+            self.memory.note_departed(transfer);
         }
     }
 
-    fn take_step(&mut self, step: Step) {
+    /// What follows from an answer about a transfer.
+    fn take_step(&mut self, step: Step, number: TransferNumber) {
         match step {
             Step::Departed { entity, epoch, to } => self.news.push_back(News::Departed { entity, epoch, to }),
             Step::Resume { entity, .. } => {
-                let records = self.departing.values().flat_map(|transfer| &transfer.records);
-                let record = records.into_iter().find(|record| record.entity == entity);
+                // Of this transfer: an earlier one that is not settled may hold an older state of the same entity.
+                let records = self.departing.get(&number).map(|transfer| &transfer.records);
+                let record = records.into_iter().flatten().find(|record| record.entity == entity);
                 // It never left: it has the epoch that it had.
                 if let (Some(record), Some(epoch)) = (record, self.handoff.epoch(entity)) {
                     let record = Record {

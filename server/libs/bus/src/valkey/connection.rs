@@ -18,13 +18,13 @@ use tokio::sync::watch;
 use super::answer::{Answer, Parts};
 use super::command::{Moment, kind};
 use super::dead::Reason;
-use super::generation::Generations;
+use super::generation::{Generations, is_on_disk};
 use super::inbox::Reading;
 use super::outbox::{Batch, Outbox, Waiting};
 use super::record::HEAD;
 use super::scripts::{self, ScriptName, call};
 use super::store::{Backoff, Store, ask_all, ends_connection, nonce};
-use super::words;
+use super::{ValkeyError, words};
 use crate::metric_definitions::{
     BUS_COMMAND_SECONDS, BUS_COMMANDS, BUS_INBOX_LENGTH, BUS_RECONNECTS, BUS_UNREADABLE_RECORDS,
 };
@@ -207,10 +207,10 @@ impl Courier {
                 self.unanswered(&mut asked);
                 return End::Broken;
             };
-            self.answered = Instant::now();
             let is_broken = answers.iter().any(ends_connection);
             let is_forgotten = answers.iter().any(is_no_script);
             let are_published = self.take(connection, asked, answers).await;
+            self.answered = Instant::now();
             if is_broken {
                 return End::Broken;
             }
@@ -223,7 +223,7 @@ impl Courier {
         }
     }
 
-    async fn load(&self, connection: &mut MultiplexedConnection) -> Result<(), super::ValkeyError> {
+    async fn load(&self, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
         tracing::warn!(zone = %self.zone, "the store had forgotten the scripts");
         ask_all(connection, &scripts::load_all(), self.store.response_timeout)
             .await
@@ -384,12 +384,35 @@ impl Courier {
         self.generations
             .witness(&self.store, connection, answer.generation)
             .await;
+        if let (Command::ClaimZone { held: None, .. }, Ok(_)) = (&waiting.command, &answer.outcome)
+            && !self.is_claim_safe(connection).await
+        {
+            return unknown(&self.outbox, waiting, "unknown");
+        }
         self.note_lease(&answer.outcome);
         let outcome = if answer.outcome.is_ok() { "done" } else { "refused" };
         counter!(BUS_COMMANDS, "kind" => kind(&waiting.command), "outcome" => outcome).increment(1);
         histogram!(BUS_COMMAND_SECONDS, "kind" => kind(&waiting.command))
             .record(waiting.submitted.elapsed().as_secs_f64());
         self.outbox.answer(waiting.ticket, Some(answer.outcome));
+    }
+
+    /// Whether the store cannot lose the claim of a new instance any more, as far as it can be had. One that came back without it would take an older
+    /// instance for the newest.
+    async fn is_claim_safe(&self, connection: &mut MultiplexedConnection) -> bool {
+        match is_on_disk(&self.store, connection).await {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::warn!(zone = %self.zone, "the store takes long to have the zone's lease on its disk (is its `appendfsync` set to no?); it is claimed again");
+                false
+            }
+            // A store that keeps no file promises nothing; that is said when its generation is heard of.
+            Err(ValkeyError::Refused(_)) => true,
+            Err(error) => {
+                tracing::warn!(zone = %self.zone, %error, "it is not known whether the zone's lease is on the store's disk; it is claimed again");
+                false
+            }
+        }
     }
 
     /// Which instance reads the inbox.

@@ -1,17 +1,34 @@
-//! The store's generations, as this process hears of them.
+//! The store's generations, as this process hears of them, and what has to be on its disk.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use meridian_ids::Generation;
 use metrics::gauge;
+use redis::Value;
 use redis::aio::MultiplexedConnection;
 
-use super::store::{Store, ask_all};
+use super::ValkeyError;
+use super::store::{Store, ask, ask_all};
 use crate::metric_definitions::BUS_GENERATION;
 
-/// How long the store may take to have a generation on its disk, in milliseconds.
-const ON_DISK_MS_MAX: u64 = 1_000;
+/// How long the store may take to have something on its disk, in milliseconds: one that writes its file down every second takes a second, and
+/// what the disk takes.
+const ON_DISK_MS_MAX: u64 = 3_000;
+
+/// Whether all that this connection has written is on the store's disk.
+///
+/// # Errors
+///
+/// One that keeps no file of what is written says so by an error.
+pub(super) async fn is_on_disk(store: &Store, connection: &mut MultiplexedConnection) -> Result<bool, ValkeyError> {
+    let wait = redis::cmd("WAITAOF").arg(1).arg(0).arg(ON_DISK_MS_MAX).take();
+    let timeout = store.response_timeout + Duration::from_millis(ON_DISK_MS_MAX);
+    match ask(connection, &wait, timeout).await? {
+        Value::Array(counts) => Ok(counts.first() == Some(&Value::Int(1))),
+        _ => Err(ValkeyError::Unreadable("no word on the disk")),
+    }
+}
 
 /// The highest generation that was heard of.
 #[derive(Debug, Default)]
@@ -27,17 +44,19 @@ impl Generations {
             return;
         }
         // A wait is only for what this connection has written: so it writes.
-        let mut questions = redis::pipe();
-        questions
-            .cmd("HINCRBY")
-            .arg(store.keys().meta())
-            .arg("witnessed")
-            .arg(1);
-        questions.cmd("WAITAOF").arg(1).arg(0).arg(ON_DISK_MS_MAX);
-        let timeout = store.response_timeout + Duration::from_millis(ON_DISK_MS_MAX);
-        // One that keeps no such file says so by an error.
-        if let Err(error) = ask_all(connection, &questions, timeout).await {
-            tracing::warn!(%generation, %error, "it is not known whether the store's generation is on its disk");
+        let mut write = redis::pipe();
+        write.cmd("HINCRBY").arg(store.keys().meta()).arg("witnessed").arg(1);
+        let is_on_disk = match ask_all(connection, &write, store.response_timeout).await {
+            Ok(_) => is_on_disk(store, connection).await,
+            Err(error) => Err(error),
+        };
+        match is_on_disk {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(%generation, "the store takes long to have its generation on its disk"),
+            // One that keeps no such file says so by an error.
+            Err(error) => {
+                tracing::warn!(%generation, %error, "it is not known whether the store's generation is on its disk");
+            }
         }
         if self.highest.fetch_max(generation.0, Ordering::AcqRel) < generation.0 {
             gauge!(BUS_GENERATION).set(f64::from(generation.0));

@@ -73,6 +73,8 @@ impl Store {
             .set_response_timeout(None);
         let opened = self.client.get_multiplexed_async_connection_with_config(&configuration);
         let mut connection = opened.await?;
+        // First something short: who is not let in and sends much has the connection closed, without a word on why.
+        ask(&mut connection, &redis::cmd("PING"), self.response_timeout).await?;
         let loaded = ask_all(&mut connection, &scripts::load_all(), self.response_timeout).await?;
         loaded.into_iter().try_for_each(|answer| checked(answer).map(drop))?;
         Ok(connection)

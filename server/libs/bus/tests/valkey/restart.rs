@@ -127,3 +127,38 @@ fn a_store_that_has_lost_everything_begins_a_higher_generation_and_the_living_go
         [(WorldEntityId(1), EntityEpoch(1).in_generation(west.generation()))]
     );
 }
+
+#[test]
+fn a_new_instance_is_told_of_its_lease_when_the_store_cannot_lose_it_any_more() {
+    let server = Server::start(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
+    let world = World::new(&server);
+    let mut west = Zone::claim(&world.world, WEST);
+    let sync = |when: &str| {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("appendfsync").arg(when);
+        set.exec(&mut server.raw()).unwrap();
+    };
+    let claim = Command::ClaimZone {
+        zone: WEST,
+        name: "one".to_owned(),
+        held: None,
+    };
+    // The file is written, and nobody sees to it that it gets to the disk.
+    sync("no");
+    assert_eq!(
+        west.ask(claim.clone()),
+        None,
+        "nobody knows whether it would be there after a power cut"
+    );
+    assert_eq!(
+        west.ask(west.renewal()),
+        Some(Err(Refusal::Fenced)),
+        "it is done all the same"
+    );
+    sync("everysec");
+    let claimed = west.ask(claim);
+    let Some(Ok(Done::Claimed { lease, .. })) = claimed else {
+        panic!("the zone is free, and yet {claimed:?}");
+    };
+    assert_eq!(lease.count(), west.instance.lease.count() + 2);
+}

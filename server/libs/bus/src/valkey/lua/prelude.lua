@@ -22,8 +22,17 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- Whether it may be forgotten what left the world before this generation began.
+local function has_forgotten()
+  return now >= settled_at + TOMBSTONE_KEPT
+end
+
 -- The store has begun another life, perhaps as it was some time ago: what is said from now on outranks all that was said before.
 local function begin(number)
+  if generation and has_forgotten() then
+    -- Assertions of instances of earlier generations are not heard any more.
+    redis.call('HSET', META, 'heard_from', generation)
+  end
   generation = string.format('%08x', number % 4294967296)
   settled_at = now + SETTLING
   redis.call('HSET', META, 'run', run, 'generation', generation, 'settled_at', whole(settled_at))
@@ -179,24 +188,44 @@ local function raise(zone)
   return raised
 end
 
--- Players: player to entity, and back, for an entity that leaves the world leaves its player without one.
+-- Players: player to entities, and back, for an entity that leaves the world leaves its player without it. A player has one; but after a restart
+-- that has lost a tail, several may have been said to be its own, until it is said which have left. Of each list every item ends with a comma.
 
-local function give_player(player, entity)
-  redis.call('HSET', PLAYERS, player, entity)
-  local players = redis.call('HGET', PLAYERS, 'of:' .. entity) or ''
-  if not string.find(players, player .. ',', 1, true) then
-    redis.call('HSET', PLAYERS, 'of:' .. entity, players .. player .. ',')
+local function items(list)
+  return string.gmatch(list or '', '%x+')
+end
+
+-- The entities of a player that are in the world, in the order of their ids.
+local function entities_of(player)
+  local living = {}
+  for entity in items(redis.call('HGET', PLAYERS, player)) do
+    if owner_of(entity) then
+      living[#living + 1] = entity
+    end
+  end
+  table.sort(living)
+  return living
+end
+
+local function add_item(field, item)
+  local list = redis.call('HGET', PLAYERS, field) or ''
+  if not string.find(list, item .. ',', 1, true) then
+    redis.call('HSET', PLAYERS, field, list .. item .. ',')
   end
 end
 
+local function give_player(player, entity)
+  add_item(player, entity)
+  add_item('of:' .. entity, player)
+end
+
 local function part_players(entity)
-  local players = redis.call('HGET', PLAYERS, 'of:' .. entity)
-  if not players then
-    return
-  end
-  for player in string.gmatch(players, string.rep('%x', 16)) do
-    if redis.call('HGET', PLAYERS, player) == entity then
+  for player in items(redis.call('HGET', PLAYERS, 'of:' .. entity)) do
+    local left = string.gsub(redis.call('HGET', PLAYERS, player) or '', entity .. ',', '')
+    if left == '' then
       redis.call('HDEL', PLAYERS, player)
+    else
+      redis.call('HSET', PLAYERS, player, left)
     end
   end
   redis.call('HDEL', PLAYERS, 'of:' .. entity)
@@ -204,10 +233,17 @@ end
 
 -- Takes an entity out of the world, wherever it is, and remembers that.
 local function bury(entity, epoch)
-  local forgotten = redis.call('ZRANGEBYSCORE', RETIRED, '-inf', whole(now - TOMBSTONE_KEPT))
-  for _, old in ipairs(forgotten) do
-    redis.call('ZREM', RETIRED, old)
-    redis.call('HDEL', RETIRED_EPOCHS, old)
+  -- After a restart, instances say again what they did before it: nothing is forgotten that they could contradict.
+  if has_forgotten() then
+    local forgotten = redis.call('ZRANGEBYSCORE', RETIRED, '-inf', whole(now - TOMBSTONE_KEPT))
+    for _, old in ipairs(forgotten) do
+      redis.call('ZREM', RETIRED, old)
+      redis.call('HDEL', RETIRED_EPOCHS, old)
+    end
+  end
+  local known = redis.call('HGET', RETIRED_EPOCHS, entity)
+  if known and known > epoch then
+    epoch = known
   end
   redis.call('ZADD', RETIRED, whole(now), entity)
   redis.call('HSET', RETIRED_EPOCHS, entity, epoch)

@@ -20,10 +20,15 @@ if redis.call('ZSCORE', RETIRED, entity) or (last and last >= entity) then
   return not_owner(entity)
 end
 if player ~= '' then
-  local other = redis.call('HGET', PLAYERS, player)
-  local owner = other and owner_of(other)
-  if owner then
-    return answer('exists', other, owner.zone)
+  -- A living instance may have an entity of the player, and not have had the time to say so.
+  if is_settling() then
+    return answer('settling')
+  end
+  local other = entities_of(player)[1]
+  if other then
+    -- The same command once more, long on its way, must not make what nobody waits for.
+    redis.call('HSET', spawned, minter, entity)
+    return answer('exists', other, owner_of(other).zone)
   end
   give_player(player, entity)
 end
