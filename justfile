@@ -45,8 +45,14 @@ faults *arguments: build
     scripts/setup cluster
     scripts/faults "$@"
 
-# Measure every bar of the README: 5 runs each, beside a stock lightyear server. `--only latency`, `borders` or `window` for a part.
+# Simulate histories in which everything goes wrong, and check what must hold, for example: ./just sim --seeds 100000
+[positional-arguments]
+sim *arguments: build
+    "$CARGO_TARGET_DIR/debug/server" sim "$@"
+
+# Measure every bar of the README: 5 runs each, beside a stock lightyear server. `--only latency`, `borders`, `window` or `cluster` for a part.
 bars *arguments: build build-client
+    scripts/setup cluster
     scripts/bars {{ arguments }}
 
 # Run everything that CI runs.

@@ -22,7 +22,8 @@ Examples:
                                           on free ports, which the file then names
   server --bus valkey://127.0.0.1:6379 --roles zone --zone north-west
                                           one zone of a world on several machines; ./just cluster starts a whole one
-  server --roles auth --config auth.toml  one role, for a split deployment";
+  server --roles auth --config auth.toml  one role, for a split deployment
+  server sim --seeds 100000               is the handoff sound? Nothing else is started";
 
 /// What `server` does beside running roles.
 #[derive(Clone, Debug, Subcommand)]
@@ -31,6 +32,22 @@ pub enum Command {
     Status(StatusArgs),
     /// Make the certificates that the processes of a cluster know each other by
     Certs(CertsArgs),
+    /// Run seeded histories of zones, gateways and a store in which everything goes wrong, and check after each step what must hold
+    Sim(SimArgs),
+}
+
+/// Arguments of `server sim`.
+#[derive(Clone, Debug, Args)]
+pub struct SimArgs {
+    /// How many histories, from seed 0 on
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub seeds: u64,
+    /// This one alone, again. One that fails is reduced to what it needs and told in words
+    #[arg(long, value_name = "K", conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+    /// Steps of each, before faults end and everything has to come right
+    #[arg(long, value_name = "M", default_value_t = meridian_sim::command::STEPS_DEFAULT)]
+    pub steps: usize,
 }
 
 /// Arguments of `server status`.

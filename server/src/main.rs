@@ -74,6 +74,7 @@ fn run_command(command: &Command) -> anyhow::Result<()> {
             print(&text)
         }
         Command::Certs(args) => commands::certs::run(args, &mut out),
+        Command::Sim(args) => commands::sim::run(args, &mut out),
     }
 }
 

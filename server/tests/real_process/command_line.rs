@@ -175,3 +175,24 @@ fn dumped(output: &Output) -> toml::Table {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout).parse().unwrap()
 }
+
+#[test]
+fn histories_are_simulated_told_and_simulated_again() {
+    let folder = folder_with_world("");
+    let many = run_in(&folder, &["sim", "--seeds", "30", "--steps", "100"]);
+    assert!(many.status.success(), "{}", text(&many.stderr));
+    let told = text(&many.stdout);
+    assert!(
+        told.contains("30 seeds of 100 steps") && told.contains(" 0 failed"),
+        "{told}"
+    );
+    assert!(
+        told.lines().any(|line| line.trim_end().ends_with("tails lost")),
+        "{told}"
+    );
+    let one = run_in(&folder, &["sim", "--seed", "7"]);
+    assert!(one.status.success() && text(&one.stdout).contains("1 seeds of 200 steps"));
+    let neither = run_in(&folder, &["sim", "--seed", "7", "--seeds", "9"]);
+    assert_eq!(neither.status.code(), Some(2));
+    assert!(text(&neither.stderr).contains("cannot be used with"));
+}
