@@ -1,5 +1,6 @@
 //! The entities that the zone owns: made from their records, and written into records again.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
@@ -216,10 +217,27 @@ impl Population {
         })
     }
 
+    /// The entity that the record's player has already, where it is another one.
+    pub(crate) fn other_of_player(&self, record: &Record) -> Option<WorldEntityId> {
+        let known = self.players.get(&record.player?)?.id;
+        Some(known).filter(|known| *known != record.entity)
+    }
+
+    /// Of several entities of its player, this one is played.
+    pub(crate) fn play_as(&mut self, id: WorldEntityId) {
+        let entity = self.get(id);
+        if let (Some(player), Some(entity)) = (self.player_of(id), entity) {
+            (player.id, player.entity) = (id, entity);
+        }
+    }
+
     /// Takes an entity out of the simulation.
     pub(crate) fn dismiss(&mut self, world: &mut World, id: WorldEntityId) {
-        if let Some(player) = self.owners.remove(&id) {
-            self.players.remove(&player);
+        if let Some(player) = self.owners.remove(&id)
+            && let Entry::Occupied(played) = self.players.entry(player)
+            && played.get().id == id
+        {
+            played.remove();
         }
         if let Some(entity) = self.entities.remove(&id) {
             world.despawn(entity);

@@ -70,7 +70,8 @@ pub fn run(
         if now < due {
             // What has changed hands is taken in at once: it is simulated in the next tick then, and nobody sees a seam.
             if is_woken.swap(false, Ordering::AcqRel) {
-                zone.receive();
+                zone.set_slept(slept());
+                zone.receive(now);
             } else {
                 std::thread::park_timeout((due - now).min(SLEEP_MAX));
             }
@@ -114,7 +115,8 @@ fn finish(zone: &mut Zone) {
     zone.write_all_down();
     while zone.is_asking() && Instant::now() < gives_up_at {
         std::thread::park_timeout(Duration::from_millis(1));
-        zone.receive();
+        zone.set_slept(slept());
+        zone.receive(Instant::now());
     }
 }
 

@@ -105,7 +105,7 @@ pub struct Zone {
     ghosts: GhostTable,
     /// Players whose entity is being written down.
     joining: HashSet<PlayerId>,
-    /// Entities that came before their time: the sender's clock is ahead.
+    /// Entities that came before their time, for the sender's clock is ahead, or while the zone may not simulate.
     held: Vec<Record>,
     /// Actions of entities that are held.
     early_actions: Vec<PassedAction>,
@@ -122,6 +122,8 @@ pub struct Zone {
     rest: Rest,
     started: Option<Instant>,
     slept: Duration,
+    /// When the clock was looked at last, as leases count: since `started`, with what the machine has slept.
+    now: Duration,
     next: Tick,
     is_fenced: bool,
 }
@@ -176,6 +178,7 @@ impl Zone {
             rest: Rest::new(rate),
             started: None,
             slept: Duration::ZERO,
+            now: Duration::ZERO,
             next: first,
             is_fenced: false,
             map,
@@ -203,9 +206,14 @@ impl Zone {
         self.facts.wake_with(wake);
     }
 
-    /// Between ticks: takes in what has come on the bus.
-    pub fn receive(&mut self) {
+    /// Between ticks, at `now`: takes in what has come on the bus.
+    pub fn receive(&mut self, now: Instant) {
+        self.look_at_clock(now);
         self.hear();
+    }
+
+    fn look_at_clock(&mut self, now: Instant) {
+        self.now = now.saturating_duration_since(*self.started.get_or_insert(now)) + self.slept;
     }
 
     /// Writes down all that has changed since the last checkpoint.
@@ -252,13 +260,13 @@ impl Zone {
     /// Simulates the next tick, which begins at `began`, and sends its snapshot. `now` reads the clock when it is done.
     pub fn step(&mut self, began: Instant, now: impl FnOnce() -> Instant) -> Stepped {
         let tick = self.next;
-        let since_start = began.saturating_duration_since(*self.started.get_or_insert(began)) + self.slept;
-        self.facts.ownership.begin_tick(since_start);
+        self.look_at_clock(began);
+        self.facts.ownership.begin_tick(self.now);
         self.hear();
         if self.is_fenced {
             return Stepped::Fenced;
         }
-        if !self.facts.may_simulate(since_start) {
+        if !self.facts.may_simulate(self.now) {
             self.skip_to(tick.next());
             return Stepped::Paused;
         }

@@ -233,6 +233,9 @@ impl Zone {
         for record in records {
             let since = now.saturating_duration_since(self.config.clock.due(record.after));
             self.metrics.handoff_seconds.record(since.as_secs_f64());
+            if let Some(player) = record.player {
+                self.joining.remove(&player);
+            }
             self.admit(record, true);
         }
     }
@@ -245,11 +248,13 @@ impl Zone {
         }
     }
 
-    /// Simulates an entity of the zone from its record on, once it is time.
+    /// Simulates an entity of the zone from its record on, once it is time, and once the zone may. What is read after a crash is not made up for: its
+    /// ticks were simulated already. It is not to be simulated in them again either, where this machine's clock is behind.
     fn admit(&mut self, record: &Record, catch_up: bool) {
         let next = self.next;
         match Arrival::new(record.after, next) {
-            Arrival::Hold(_) if catch_up => self.held.push(record.clone()),
+            Arrival::Hold(_) => self.held.push(record.clone()),
+            Arrival::CatchUp(_) if catch_up && !self.facts.may_simulate(self.now) => self.held.push(record.clone()),
             _ => self.admit_at(record, next, catch_up),
         }
     }
@@ -262,6 +267,7 @@ impl Zone {
             next,
             catch_up,
         };
+        let twin = self.population.other_of_player(record);
         match self.population.admit(world, record, entrance, &self.config.clock) {
             Ok(probes) => {
                 self.probes.extend(probes);
@@ -269,9 +275,22 @@ impl Zone {
                     .join_ties(world, record.entity, self.facts.ownership.handoff_mut());
                 self.touched.insert(record.entity);
                 self.rest.disturb();
+                if let Some(twin) = twin {
+                    self.part_twins(record.entity, twin);
+                }
             }
             // Its record stays where it is: a version of the game that understands it will find it there.
             Err(error) => tracing::error!(entity = %record.entity, %error, "record not understood; the entity waits"),
+        }
+    }
+
+    /// A player has one entity. Only after a zone died together with what the store had of it can there be two, of which the younger stays.
+    fn part_twins(&mut self, one: WorldEntityId, other: WorldEntityId) {
+        tracing::warn!(%one, %other, zone = %self.config.zone, "a player has two entities; the older leaves the world");
+        let (older, younger) = (one.min(other), one.max(other));
+        self.population.play_as(younger);
+        if self.facts.ownership.retire(older) {
+            self.forget(older);
         }
     }
 
