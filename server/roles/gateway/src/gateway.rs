@@ -13,11 +13,13 @@ use lightyear::prelude::server::{NetcodeConfig, NetcodeServer, Start};
 use lightyear::prelude::{Linked, LocalAddr};
 use meridian_fabric::{GatewayEnd, GatewayMessage, InputBatch, Snapshot, ZoneMessage};
 use meridian_game::{ProtocolPlugin, ProtocolSide, WorldDefinition};
+use meridian_handoff::receivers;
 use meridian_ids::{PlayerId, Tick, TickClock, ZoneId, ZoneMap};
 use meridian_link::{LinkCounters, LinkEndpoint, LinkPlugin, PacketIo};
 use meridian_session::NETCODE_PROTOCOL_ID;
 
 use crate::interest::InterestConfig;
+use crate::mirror::Mirror;
 use crate::{admission, inputs, interest, mirror, probes, sessions, stillness};
 
 /// Adds the game to an app; called once per zone, gateway and client.
@@ -93,10 +95,9 @@ impl Zones {
 
     /// Sends inputs to the zone that has their entity, and to those that it may be about to go to.
     pub(crate) fn send_inputs(&self, owner: ZoneId, point: [f32; 2], batch: InputBatch) {
-        for near in self.map.near(owner, point, INPUT_REACH_M) {
-            self.send_to(near, GatewayMessage::Inputs(batch.clone()));
+        for zone in receivers(owner, self.map.near(owner, point, INPUT_REACH_M)) {
+            self.send_to(zone, GatewayMessage::Inputs(batch.clone()));
         }
-        self.send_to(owner, GatewayMessage::Inputs(batch));
     }
 
     /// Asks a zone to let a player in; another one each time, for the last may not answer.
@@ -156,6 +157,7 @@ impl Gateway {
         // Ticks come from the world, not from this app's time; timeouts and resends run on real time.
         app.world_mut().resource_mut::<Time<Virtual>>().pause();
         let (zones, map) = (links.len(), config.world.zone_map());
+        app.insert_resource(Mirror::new(config.clock.rate()));
         app.insert_resource(Zones {
             entrances: entrances(&config.world, &map, &links),
             links,

@@ -3,7 +3,6 @@
 //! lightyear's own input buffer invents held inputs across gaps and drops late ones in silence; here the messages are
 //! checked, forwarded and dropped before it sees them.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bevy::app::{App, PreUpdate};
@@ -23,6 +22,7 @@ use lightyear_messages::plugin::MessageSystems;
 use lightyear_replication::control::ControlledByRemote;
 use meridian_fabric::{GatewayMessage, INPUTS_PER_BATCH_MAX, InputBatch, TimedInput};
 use meridian_game::{ActionMessage, Identity, Move, Pose};
+use meridian_handoff::HeldInputs;
 use meridian_ids::Tick;
 use meridian_link::Arrival;
 
@@ -46,7 +46,7 @@ const ACTIONS_PER_PASS_MAX: usize = 16;
 
 pub(crate) fn plugin(app: &mut App) {
     app.register_required_components::<SessionOf, InputBudget>();
-    app.register_required_components::<OwnedBy, HeldInputs>();
+    app.register_required_components::<OwnedBy, Held>();
     app.add_input_validator(authorize_controlled_targets::<Inputs>);
     app.add_input_validator(forward_inputs.after(authorize_controlled_targets::<Inputs>));
     app.add_systems(PreUpdate, forward_actions.after(MessageSystems::Receive));
@@ -91,41 +91,33 @@ impl InputBudget {
     }
 }
 
-/// The last inputs of a player's entity: what a zone that takes it over may not have been sent.
+/// The last inputs of a player's entity, each with the times of its first batch: when it was received, and when it was forwarded.
 #[derive(Component, Default)]
-struct HeldInputs(VecDeque<InputBatch>);
+struct Held(HeldInputs<(TimedInput, Instant, Instant)>);
 
-/// Batches that are held: as many ticks as an input may be ahead.
-const HELD_MAX: usize = TICKS_FROM_NOW_MAX as usize;
-
-type Players<'w, 's> = Query<
-    'w,
-    's,
-    (
-        &'static Identity,
-        &'static OwnedBy,
-        &'static Pose,
-        &'static mut HeldInputs,
-    ),
->;
+type Players<'w, 's> = Query<'w, 's, (&'static Identity, &'static OwnedBy, &'static Pose, &'static mut Held)>;
 
 /// The entity has a new owner, which has told its state after `after`: it is sent the inputs for the ticks to come.
 pub(crate) fn send_held(world: &mut World, entity: Entity, after: Tick) {
-    let (Some(owned), Some(held)) = (world.get::<OwnedBy>(entity), world.get::<HeldInputs>(entity)) else {
+    let (Some(identity), Some(owned), Some(held)) = (
+        world.get::<Identity>(entity),
+        world.get::<OwnedBy>(entity),
+        world.get::<Held>(entity),
+    ) else {
         return;
     };
     let zones = world.resource::<Zones>();
-    for batch in &held.0 {
-        let inputs: Vec<TimedInput> = batch
-            .inputs
-            .iter()
-            .copied()
-            .filter(|input| input.tick > after)
-            .collect();
-        if !inputs.is_empty() {
+    let later: Vec<(TimedInput, Instant, Instant)> = held.0.since(after).map(|(_, held)| *held).collect();
+    for came_together in later.chunk_by(|one, other| one.1 == other.1) {
+        for inputs in came_together.chunks(INPUTS_PER_BATCH_MAX) {
+            let [(_, received, forwarded), ..] = inputs else {
+                continue;
+            };
             let batch = InputBatch {
-                inputs,
-                ..batch.clone()
+                entity: identity.entity,
+                inputs: inputs.iter().map(|(input, ..)| *input).collect(),
+                received: *received,
+                forwarded: *forwarded,
             };
             zones.send_to(owned.zone, GatewayMessage::Inputs(batch));
         }
@@ -193,10 +185,9 @@ fn forward(zones: &Zones, players: &mut Players, message: &mut InputMessage<Inpu
             received,
             forwarded: zones.now(),
         };
-        if held.0.len() >= HELD_MAX {
-            held.0.pop_front();
+        for input in &batch.inputs {
+            held.0.hold(input.tick, (*input, batch.received, batch.forwarded));
         }
-        held.0.push_back(batch.clone());
         zones.send_inputs(owned.zone, [pose.position.x, pose.position.z], batch);
     }
 }

@@ -8,12 +8,13 @@ use bevy::ecs::observer::On;
 use bevy::ecs::resource::Resource;
 use bevy::ecs::system::Commands;
 use bevy::ecs::world::World;
-use bevy::platform::collections::HashMap;
+use bevy::platform::collections::{HashMap, HashSet};
 use lightyear::prelude::{ControlledBy, Lifetime, MessageSender, NetworkTarget, Replicate};
 use lightyear_replication::control::ControlledSend;
 use meridian_fabric::{EntitySnapshot, GatewayMessage, ProbeTiming, Snapshot};
 use meridian_game::{Identity, OwnerZone, Welcome, WelcomeChannel, WorldComponents};
-use meridian_ids::{EntityEpoch, PlayerId, WorldEntityId, ZoneId};
+use meridian_handoff::{Sight, Sighting};
+use meridian_ids::{EntityEpoch, PlayerId, Tick, TickRate, WorldEntityId, ZoneId};
 
 use crate::gateway::Zones;
 use crate::metric_definitions::{GATEWAY_ENTITIES, GATEWAY_SWITCHES, MIRROR_IGNORED};
@@ -21,7 +22,6 @@ use crate::sessions::{Presence, Sessions};
 use crate::{inputs, interest, stillness};
 
 pub(crate) fn plugin(app: &mut App) {
-    app.init_resource::<Mirror>();
     app.init_resource::<PendingProbes>();
     app.init_resource::<stillness::ZoneViews>();
     app.add_observer(end_control);
@@ -34,9 +34,35 @@ fn end_control(removed: On<Remove, ControlledBy>, mut commands: Commands) {
 }
 
 /// The mirrored entities, by their id in the world.
-#[derive(Resource, Default)]
+#[derive(Resource)]
 pub(crate) struct Mirror {
     entities: HashMap<WorldEntityId, Entity>,
+    /// What is believed of what zones tell.
+    sight: Sight,
+}
+
+impl Mirror {
+    /// Of a gateway that was told nothing yet.
+    pub(crate) fn new(rate: TickRate) -> Self {
+        Self {
+            entities: HashMap::default(),
+            sight: Sight::new(rate),
+        }
+    }
+
+    /// A whole snapshot was mirrored: the entities that its zone does not know any more.
+    pub(crate) fn unlisted(&mut self, snapshot: &Snapshot) -> Vec<(WorldEntityId, Entity)> {
+        let listed: HashSet<WorldEntityId> = snapshot.entities.iter().map(|entry| entry.entity).collect();
+        let of = (snapshot.zone, snapshot.tick);
+        self.sight.whole(of, |id| listed.contains(&id), snapshot.tick);
+        let unlisted = self
+            .sight
+            .entities()
+            .filter(|(id, zone, _)| *zone == snapshot.zone && self.sight.is_unlisted(*id));
+        unlisted
+            .filter_map(|(id, ..)| Some((id, *self.entities.get(&id)?)))
+            .collect()
+    }
 }
 
 /// Whose the entity is, as far as the gateway was told.
@@ -55,10 +81,14 @@ pub(crate) struct PendingProbes {
 
 /// Writes a snapshot onto the mirror.
 pub(crate) fn apply(world: &mut World, snapshot: &Snapshot) {
-    if !stillness::hear(world, snapshot) {
-        ignore("stale_lease");
-        return;
+    if !world
+        .resource_mut::<Mirror>()
+        .sight
+        .snapshot(snapshot.zone, snapshot.lease)
+    {
+        return ignore("stale_lease");
     }
+    stillness::hear(world, snapshot);
     let mut lost = false;
     for entry in &snapshot.entities {
         lost |= apply_entity(world, snapshot, entry).is_err();
@@ -88,39 +118,37 @@ pub(crate) fn apply(world: &mut World, snapshot: &Snapshot) {
 struct Unknown;
 
 fn apply_entity(world: &mut World, snapshot: &Snapshot, entry: &EntitySnapshot) -> Result<(), Unknown> {
-    let known = world.resource::<Mirror>().entities.get(&entry.entity).copied();
-    let entity = match known {
-        Some(entity) => entity,
-        None if entry.whole => world.spawn_empty().id(),
-        None => return Err(Unknown),
-    };
-    let bytes = snapshot.bytes_of(entry);
-    let mut changed_hands = false;
-    let applied = world.resource_scope(|world, components: bevy::ecs::change_detection::Mut<WorldComponents>| {
-        let Ok(mut entity) = world.get_entity_mut(entity) else {
-            return Ok(false);
-        };
-        let before = entity.get::<OwnedBy>().copied();
-        if before.is_some_and(|owned| owned.epoch > entry.epoch) {
-            return Ok(false);
-        }
-        components.apply(&mut entity, bytes)?;
-        let owned = OwnedBy {
+    let mut mirror = world.resource_mut::<Mirror>();
+    let known = mirror.entities.get(&entry.entity).copied();
+    if known.is_none() && !entry.whole {
+        // What has left the world does not have to be seen.
+        let has_left = mirror.sight.has_left(entry.entity, entry.epoch);
+        return if has_left { Ok(()) } else { Err(Unknown) };
+    }
+    let of = (snapshot.zone, snapshot.tick);
+    let sighting = mirror.sight.entity(of, entry.entity, entry.epoch);
+    if sighting == Sighting::Ignore {
+        ignore("stale_epoch");
+        return Ok(());
+    }
+    let entity = known.unwrap_or_else(|| world.spawn_empty().id());
+    if sighting != Sighting::Same {
+        world.entity_mut(entity).insert(OwnedBy {
             zone: snapshot.zone,
             epoch: entry.epoch,
-        };
-        if before.is_none_or(|before| (before.zone, before.epoch) != (owned.zone, owned.epoch)) {
-            entity.insert(owned);
-            changed_hands = before.is_some();
-        }
+        });
+    }
+    let bytes = snapshot.bytes_of(entry);
+    let applied = world.resource_scope(|world, components: bevy::ecs::change_detection::Mut<WorldComponents>| {
+        let mut entity = world.entity_mut(entity);
+        components.apply(&mut entity, bytes)?;
         if known.is_none() {
             components.set_owner(&mut entity, Entity::PLACEHOLDER);
         }
-        Ok::<bool, meridian_game::WireError>(true)
+        Ok::<(), meridian_game::WireError>(())
     });
     match applied {
-        Ok(true) => stillness::told(world, entity),
-        Ok(false) => ignore("stale_epoch"),
+        Ok(()) => stillness::told(world, entity),
         Err(error) => {
             tracing::warn!(entity = %entry.entity, %error, "snapshot entry not understood");
             ignore("malformed");
@@ -133,7 +161,7 @@ fn apply_entity(world: &mut World, snapshot: &Snapshot, entry: &EntitySnapshot) 
             .insert(Replicate::to_clients(NetworkTarget::All));
         interest::hide_new(world, entity);
     }
-    if changed_hands {
+    if sighting == Sighting::ChangedHands {
         metrics::counter!(GATEWAY_SWITCHES).increment(1);
         inputs::send_held(world, entity, snapshot.tick);
         tell_owner_zone(world, entity);
@@ -175,12 +203,13 @@ pub(crate) fn give_to_owner(world: &mut World, entity: Entity) {
     tell_owner_zone(world, entity);
 }
 
-/// The mirrored entity of a player.
+/// The mirrored entity of a player; the youngest, where zones have not parted several yet.
 pub(crate) fn entity_of(world: &mut World, player: PlayerId) -> Option<Entity> {
     let mut mirrored = world.query::<(Entity, &Identity)>();
-    let mut mirrored = mirrored.iter(world);
+    let mirrored = mirrored.iter(world);
     mirrored
-        .find(|(_, identity)| identity.player == Some(player))
+        .filter(|(_, identity)| identity.player == Some(player))
+        .max_by_key(|(_, identity)| identity.entity)
         .map(|(entity, _)| entity)
 }
 
@@ -219,18 +248,25 @@ fn tell_owner_zone(world: &mut World, entity: Entity) {
 
 /// Takes an entity that left the world out of the mirror, unless it is known under a higher epoch.
 pub(crate) fn remove(world: &mut World, id: WorldEntityId, epoch: EntityEpoch) {
-    let Some(entity) = world.resource::<Mirror>().entities.get(&id).copied() else {
-        return;
-    };
-    if world.get::<OwnedBy>(entity).is_some_and(|known| known.epoch > epoch) {
+    let zones = world.resource::<Zones>();
+    let now = zones.clock.tick_at(zones.now());
+    let mut mirror = world.resource_mut::<Mirror>();
+    if mirror.sight.left(id, epoch, now) {
+        forget(world, id);
+    } else if mirror.entities.contains_key(&id) {
         ignore("stale_leave");
-        return;
     }
-    forget(world, id);
 }
 
-/// Takes an entity out of the mirror, whatever is known of it.
-pub(crate) fn forget(world: &mut World, id: WorldEntityId) {
+/// Takes out of the mirror what no zone has told of for long.
+pub(crate) fn drop_unlisted(world: &mut World, tick: Tick) {
+    for id in world.resource_mut::<Mirror>().sight.forget(tick) {
+        tracing::warn!(entity = %id, "no zone knows the entity; it is dropped");
+        forget(world, id);
+    }
+}
+
+fn forget(world: &mut World, id: WorldEntityId) {
     let Some(entity) = world.resource_mut::<Mirror>().entities.remove(&id) else {
         return;
     };

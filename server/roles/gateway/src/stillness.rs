@@ -3,7 +3,6 @@
 //! Silence of a zone takes nothing away. Only a zone that came back under a new lease and does not know an entity any more does,
 //! and not at once, for the entity may be on its way into another zone.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use bevy::ecs::component::Component;
@@ -18,14 +17,11 @@ use meridian_ids::{LeaseEpoch, Tick, TickRate, WorldEntityId, ZoneId};
 
 use crate::gateway::Zones;
 use crate::metric_definitions::GATEWAY_ZONES_AWAY;
-use crate::mirror::{self, OwnedBy};
+use crate::mirror::{self, Mirror, OwnedBy};
 
 /// A zone that has told nothing for so long is away. A zone that rests says so in each tick, and after a stall it catches up at most
 /// eight ticks at once.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
-/// How long an entity is kept that its zone's next instance does not know: longer than any transfer or acceptance may be under way while
-/// the durable side is there, for that is asked again in each tick.
-const UNLISTED_KEPT: Duration = Duration::from_secs(10);
 
 /// What is known of each zone.
 #[derive(Resource, Default)]
@@ -46,26 +42,19 @@ struct ZoneView {
 
 /// An entity that its zone's next instance did not know.
 #[derive(Component, Clone, Copy, Debug)]
-struct Unlisted {
-    id: WorldEntityId,
-    since: Tick,
-}
+struct Unlisted;
 
 fn ticks(rate: TickRate, duration: Duration) -> u64 {
     (duration.as_secs_f64() * f64::from(rate.hz())) as u64
 }
 
-/// A snapshot is about to be mirrored. Says whether it is of the zone's last instance: what an older one says is of no account.
-pub(crate) fn hear(world: &mut World, snapshot: &Snapshot) -> bool {
+/// A snapshot of a zone's newest instance is about to be mirrored.
+pub(crate) fn hear(world: &mut World, snapshot: &Snapshot) {
     let mut views = world.resource_mut::<ZoneViews>();
     let view = views.views.entry(snapshot.zone).or_default();
-    if snapshot.lease < view.lease {
-        return false;
-    }
     view.is_new |= view.lease != LeaseEpoch::default() && snapshot.lease > view.lease;
     view.lease = snapshot.lease;
     view.silent_ticks = 0;
-    true
 }
 
 /// A snapshot was mirrored: what stood still while its zone was away goes on.
@@ -80,9 +69,12 @@ pub(crate) fn heard(world: &mut World, snapshot: &Snapshot) {
     }
     let (is_new, was_away) = (view.is_new, view.is_away);
     (view.is_new, view.is_away) = (false, false);
-    // So does one whose link had broken: what left meanwhile was told to nobody.
-    if is_new || (was_away && snapshot.whole) {
-        set_aside_unlisted(world, snapshot);
+    if snapshot.whole {
+        let unlisted = world.resource_mut::<Mirror>().unlisted(snapshot);
+        // So does one whose link had broken: what left meanwhile was told to nobody.
+        if is_new || was_away {
+            set_aside(world, snapshot.zone, unlisted);
+        }
     }
     if was_away {
         thaw(world, snapshot.zone);
@@ -103,20 +95,11 @@ pub(crate) fn is_unlisted(world: &World, entity: Entity) -> bool {
     world.get::<Unlisted>(entity).is_some()
 }
 
-fn set_aside_unlisted(world: &mut World, snapshot: &Snapshot) {
-    let listed: HashSet<WorldEntityId> = snapshot.entities.iter().map(|entry| entry.entity).collect();
-    let gone: Vec<(WorldEntityId, Entity)> = mirror::entities_of(world, snapshot.zone)
-        .into_iter()
-        .filter(|(id, _)| !listed.contains(id))
-        .collect();
-    for (id, entity) in gone {
-        tracing::warn!(entity = %id, zone = %snapshot.zone, "the zone does not know the entity any more; it waits");
-        let unlisted = Unlisted {
-            id,
-            since: snapshot.tick,
-        };
+fn set_aside(world: &mut World, zone: ZoneId, unlisted: Vec<(WorldEntityId, Entity)>) {
+    for (id, entity) in unlisted {
+        tracing::warn!(entity = %id, %zone, "the zone does not know the entity any more; it waits");
         if let Ok(mut entity) = world.get_entity_mut(entity) {
-            entity.insert((Frozen, unlisted));
+            entity.insert((Frozen, Unlisted));
         }
     }
 }
@@ -164,18 +147,5 @@ pub(crate) fn judge(world: &mut World, tick: Tick) {
             }
         }
     }
-    drop_unlisted(world, tick, ticks(rate, UNLISTED_KEPT));
-}
-
-fn drop_unlisted(world: &mut World, tick: Tick, kept_ticks: u64) {
-    let mut unlisted = world.query::<&Unlisted>();
-    let over: Vec<WorldEntityId> = unlisted
-        .iter(world)
-        .filter(|unlisted| tick.since(unlisted.since) > kept_ticks as i64)
-        .map(|unlisted| unlisted.id)
-        .collect();
-    for id in over {
-        tracing::warn!(entity = %id, "no zone knows the entity; it is dropped");
-        mirror::forget(world, id);
-    }
+    mirror::drop_unlisted(world, tick);
 }
