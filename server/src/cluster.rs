@@ -13,17 +13,47 @@ use meridian_bus::{
 };
 use meridian_ids::{ClockSteering, TickClock, TickRate, ZoneId};
 use meridian_runtime::Shutdown;
+use tokio::runtime::Runtime;
 
-use crate::{config::Config, metric_definitions::WORLD_CLOCK_OFFSET_SECONDS, world::World};
+use crate::{config::Config, metric_definitions::WORLD_CLOCK_OFFSET_SECONDS, roles, world::World};
 
 /// How often the clock is compared with the time that the cluster shares: machines' clocks drift by some ten microseconds in that.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
 /// A clock that is off by more than this share of a tick is worth a warning: zones then disagree about which tick it is.
 const SKEW_TICKS_MAX: f64 = 0.5;
 
+/// The thread that carries what is asked of the bus. An entity on its way between two zones waits for it, at the very time at which all zones
+/// tick and send what they simulated: so it has a runtime of its own.
+struct BusRuntime(Option<Runtime>);
+
+impl BusRuntime {
+    fn start() -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("meridian-bus")
+            .on_thread_start(roles::raise_bus_priority)
+            .enable_all()
+            .build();
+        Ok(Self(Some(runtime.context("cannot start the bus's runtime")?)))
+    }
+
+    async fn connect(&self, options: &ValkeyOptions) -> anyhow::Result<ValkeyWorld> {
+        let runtime = self.0.as_ref().context("the bus's runtime has ended")?;
+        ValkeyWorld::connect(options, runtime.handle()).await.context("bus.url")
+    }
+}
+
+impl Drop for BusRuntime {
+    fn drop(&mut self) {
+        // Nobody waits for what it still does: the last of its users is gone.
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
 /// This process's place in a cluster.
 #[derive(Clone)]
 pub struct ClusterBus {
+    _runtime: Arc<BusRuntime>,
     bus: ValkeyWorld,
     directory: ValkeyDirectory,
     /// When tick 0 was due, since the Unix epoch.
@@ -39,8 +69,8 @@ impl ClusterBus {
     /// The server cannot be reached or used, or its world is another than this one; the message says what to do.
     pub async fn join(config: &Config, url: &str, world: &World, admin: SocketAddr) -> anyhow::Result<Self> {
         let options = ValkeyOptions::new(url, world.name.as_ref());
-        let runtime = tokio::runtime::Handle::current();
-        let bus = ValkeyWorld::connect(&options, &runtime).await.context("bus.url")?;
+        let runtime = BusRuntime::start()?;
+        let bus = runtime.connect(&options).await?;
         let tick_rate_hz = u16::try_from(world.tick_rate.hz()).context("a tick rate has fewer digits")?;
         let facts = WorldFacts {
             document_hash: world.hash.to_string(),
@@ -54,6 +84,7 @@ impl ClusterBus {
         }
         let instance = config.instance.clone().unwrap_or_else(machine_name);
         Ok(Self {
+            _runtime: Arc::new(runtime),
             directory: bus.directory(),
             epoch: agreed.epoch,
             bus,

@@ -12,6 +12,8 @@ use meridian_server::{
     commands,
     config::Config,
     node,
+    role::Role,
+    roles,
     signals::Signals,
 };
 use meridian_telemetry::{Metrics, install_logs};
@@ -46,7 +48,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     }
     install_logs(config.log.format, &config.log.filter)?;
     let metrics = Metrics::install()?;
-    let runtime = async_runtime()?;
+    let runtime = async_runtime(carries_hot_path(&config))?;
     let result = runtime.block_on(async {
         let signals = Signals::install()?;
         node::run(config, metrics, signals).await
@@ -56,10 +58,22 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     result
 }
 
-fn async_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+/// Whether zones and gateways of this process are connected by its async threads: a snapshot or an entity on its way between two machines
+/// would wait in line with everything else there.
+fn carries_hot_path(config: &Config) -> bool {
+    let ticks = |role: &Role| matches!(role, Role::Zone | Role::Gateway);
+    config.bus.url.is_some() && config.roles.iter().any(ticks)
+}
+
+fn async_runtime(is_hot: bool) -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ASYNC_WORKER_THREADS)
         .thread_name("meridian-io")
+        .on_thread_start(move || {
+            if is_hot {
+                roles::raise_fabric_priority();
+            }
+        })
         .enable_all()
         .build()
         .context("cannot start the async runtime")
@@ -70,7 +84,7 @@ fn run_command(command: &Command) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match command {
         Command::Status(args) => {
-            let text = async_runtime()?.block_on(commands::status::run(args))?;
+            let text = async_runtime(false)?.block_on(commands::status::run(args))?;
             print(&text)
         }
         Command::Certs(args) => commands::certs::run(args, &mut out),

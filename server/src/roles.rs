@@ -29,6 +29,18 @@ pub use {cluster::ClusterFabric, local::LocalFabric};
 #[cfg(all(feature = "zone", feature = "gateway"))]
 type ConnectFn = Box<dyn Fn() -> meridian_zone::ZoneLinks + Send + Sync>;
 
+/// Lets the calling thread, which carries snapshots and inputs, run beside those that tick; where the system does not allow it, it runs as it is.
+pub fn raise_fabric_priority() {
+    #[cfg(all(feature = "zone", feature = "gateway"))]
+    meridian_link::raise_thread_priority(meridian_link::Urgency::Ticks);
+}
+
+/// Lets the calling thread, which carries who owns what, run before those that tick, as far as the system allows it.
+pub fn raise_bus_priority() {
+    #[cfg(all(feature = "zone", feature = "gateway"))]
+    meridian_link::raise_thread_priority(meridian_link::Urgency::Carries);
+}
+
 /// A zone that this process runs.
 #[cfg(all(feature = "zone", feature = "gateway"))]
 struct ZoneWiring {

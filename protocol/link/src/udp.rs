@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{DATAGRAM_BYTES_MAX, LinkCounters, Packet, PacketIo, raise_thread_priority};
+use crate::{DATAGRAM_BYTES_MAX, LinkCounters, Packet, PacketIo, Urgency, raise_thread_priority};
 
 /// Kernel buffer asked for in each direction, in bytes: 40 ms of 1,000 clients at 1 kB a tick.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -143,7 +143,7 @@ fn receive_until_stopped(
     stop: &AtomicBool,
     wake: &dyn Fn(),
 ) {
-    raise_thread_priority();
+    raise_thread_priority(Urgency::Ticks);
     let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
     while !stop.load(Ordering::Relaxed) {
         let looked = Instant::now();

@@ -11,7 +11,7 @@ use anyhow::Context;
 use meridian_bus::directory::{Announcement, ServiceKind};
 use meridian_fabric::WakeFn;
 use meridian_gateway::{Gateway, GatewayConfig, InterestConfig, RECEIVE_EVERY_MIN, ZoneLink};
-use meridian_link::{ThreadedUdp, Wake, bind_udp, raise_thread_priority};
+use meridian_link::{ThreadedUdp, Urgency, Wake, bind_udp, raise_thread_priority};
 use meridian_runtime::{HealthHandle, Shutdown, TaskLedger};
 
 use crate::{
@@ -105,7 +105,7 @@ impl CreatedRole for GatewayRole {
         let thread = thread::Builder::new()
             .name("gateway".to_owned())
             .spawn(move || {
-                if raise_thread_priority() {
+                if raise_thread_priority(Urgency::Ticks) {
                     tracing::debug!("the gateway's threads run before others");
                 }
                 let clock = config.clock;

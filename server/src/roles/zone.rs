@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use meridian_handoff::LEASE_TTL;
 use meridian_ids::LeaseEpoch;
-use meridian_link::raise_thread_priority;
+use meridian_link::{Urgency, raise_thread_priority};
 use meridian_runtime::{Health, HealthHandle, Shutdown, TaskLedger, panic_text};
 use meridian_zone::{AuditSink, Load, Observed, RunEnd, Zone, ZoneConfig};
 
@@ -118,7 +118,7 @@ impl CreatedRole for ZoneRole {
 impl ZoneStart {
     /// Runs one instance after the other until it is told to stop. Entities of one that panicked wait in their records.
     fn keep_running(&self, stopping: &Shutdown) -> anyhow::Result<()> {
-        if raise_thread_priority() {
+        if raise_thread_priority(Urgency::Ticks) {
             tracing::debug!(zone = self.name, "the zone's thread runs before others");
         }
         let restarts = metrics::counter!(ZONE_RESTARTS, "zone" => self.name.clone());

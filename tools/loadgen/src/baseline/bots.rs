@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use cpu_time::ThreadTime;
 use meridian_autopilot::Stage;
 use meridian_game::WorldDefinition;
-use meridian_link::raise_thread_priority;
+use meridian_link::{Urgency, raise_thread_priority};
 
 use super::BaselineOptions;
 use super::client::{Client, ClientOptions};
@@ -120,7 +120,7 @@ struct Bot {
 
 /// Updates each bot once per tick until the run ends.
 fn drive(mut waiting: Vec<ClientOptions>, timing: &Timing) -> anyhow::Result<Part> {
-    raise_thread_priority();
+    raise_thread_priority(Urgency::Ticks);
     waiting.reverse();
     let mut bots: Vec<Bot> = Vec::with_capacity(waiting.len());
     let mut part = Part::default();

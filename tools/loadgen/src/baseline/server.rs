@@ -34,7 +34,7 @@ use meridian_game::{
     SpawnPlayer, WorldDefinition, ZoneScope,
 };
 use meridian_ids::{EntityIdMint, LeaseEpoch, PlayerId, ZoneId};
-use meridian_link::raise_thread_priority;
+use meridian_link::{Urgency, raise_thread_priority};
 
 use super::process::{Command, Costs, READY};
 use super::protocol::{BaselineProtocol, Echo, PRIVATE_KEY, PROTOCOL_ID, PlayerTag};
@@ -167,7 +167,7 @@ fn replicate_crates(crates: Query<Entity, (Added<CrateBody>, With<Identity>)>, m
 
 /// Updates once per tick, as bevy's own schedule runner does with an interval, and measures between the commands.
 fn run_loop(app: &mut App, tick: Duration, commands: &Receiver<Command>) -> anyhow::Result<()> {
-    raise_thread_priority();
+    raise_thread_priority(Urgency::Ticks);
     let mut window = Window::open(app);
     loop {
         let begun = Instant::now();

@@ -9,7 +9,7 @@ use cpu_time::ThreadTime;
 use meridian_autopilot::Stage;
 use meridian_client_net::GameFn;
 use meridian_ids::ZoneMap;
-use meridian_link::{LinkConditions, raise_thread_priority};
+use meridian_link::{LinkConditions, Urgency, raise_thread_priority};
 
 use super::Measured;
 use super::bot::Bot;
@@ -131,7 +131,7 @@ impl Bots {
 /// Drives bots as they come out of `inbox` until the run ends.
 pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<(Bot, UdpSocket)>) -> anyhow::Result<Part> {
     // The clients that the bots stand for have machines of their own.
-    raise_thread_priority();
+    raise_thread_priority(Urgency::Ticks);
     let timing = &options.timing;
     let mut bots = Bots::new()?;
     let mut readable = Vec::new();
