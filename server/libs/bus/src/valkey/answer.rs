@@ -136,7 +136,7 @@ impl Parts {
         Ok(records)
     }
 
-    /// What waits for a zone. What cannot be read is left to the inbox's reader, which puts it aside.
+    /// What waits for a zone. What cannot be read is left to the inbox's reader, which says so.
     pub(super) fn inbox(&mut self, zone: ZoneId) -> Result<Vec<Transfer>, ValkeyError> {
         let entries = self.entries()?;
         Ok(entries

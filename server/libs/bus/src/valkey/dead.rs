@@ -1,4 +1,6 @@
 //! Where entries go that cannot be read: aside, so that nothing else suffers from them and nobody has to guess what they were.
+//!
+//! A transfer that a zone has sent is never put aside, whatever it looks like here: a process of another version may read it.
 
 use meridian_events::envelope::EnvelopeError;
 use metrics::counter;
@@ -8,7 +10,7 @@ use super::record::Field;
 use super::scripts::{ScriptName, call};
 use super::store::{Store, ask};
 use super::{DEAD_LETTERS_MAX, ValkeyError};
-use crate::metric_definitions::BUS_DEAD_LETTERS;
+use crate::metric_definitions::{BUS_DEAD_LETTERS, BUS_UNREADABLE_TRANSFERS};
 
 /// Bytes of an entry that are kept.
 const BYTES_KEPT: usize = 4 << 10;
@@ -45,7 +47,12 @@ pub(super) struct Source {
     pub(super) waiting: Option<String>,
 }
 
-/// Puts an entry aside; says so if nobody had before.
+/// What the script says of an entry that it has put aside.
+const PUT_ASIDE: redis::Value = redis::Value::Int(1);
+/// What it says of one that stays where it is.
+const STAYS: redis::Value = redis::Value::Int(2);
+
+/// Puts an entry aside, unless a zone has sent it; says so if nobody had before.
 pub(super) async fn bury(
     store: &Store,
     connection: &mut MultiplexedConnection,
@@ -58,13 +65,22 @@ pub(super) async fn bury(
     let mut question = call(ScriptName::Bury, &keys);
     question.arg(entry).arg(&source.group).arg(reason.name());
     question.arg(beginning(fields)).arg(DEAD_LETTERS_MAX);
-    if ask(connection, &question, store.response_timeout).await? == redis::Value::Int(1) {
+    let done = ask(connection, &question, store.response_timeout).await?;
+    if done == PUT_ASIDE {
         counter!(BUS_DEAD_LETTERS, "stream" => source.name, "reason" => reason.name()).increment(1);
         tracing::warn!(
             stream = source.key,
             entry,
             reason = reason.name(),
             "an entry cannot be read and was put aside"
+        );
+    } else if done == STAYS {
+        counter!(BUS_UNREADABLE_TRANSFERS, "reason" => reason.name()).increment(1);
+        tracing::error!(
+            stream = source.key,
+            entry,
+            reason = reason.name(),
+            "a transfer cannot be read here and waits for an instance that can; its entities are nowhere until then"
         );
     }
     Ok(())

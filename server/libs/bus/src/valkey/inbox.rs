@@ -3,6 +3,9 @@
 //! It reads with the consumer group `zone`, under its lease's name. A new instance's claim begins the group anew, so it is told everything that waits.
 //! What was told and is still there after [`TOLD_AGAIN_AFTER`] is told again, also what another reader has read and not accepted: an instance that
 //! does not know yet that it has been replaced.
+//!
+//! What cannot be read here and was sent by a zone is told to nobody and stays: the next instance's claim, or its assertion after a restart of the
+//! store, has it read again, by a program that knows its version. What no zone has sent is put aside.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,17 +1,17 @@
 -- Put an entry that cannot be read aside, once, however many see it. KEYS: its stream, the dead letters, for an inbox also what waits in it.
 -- ARGV: the entry, the group that reads it or nothing, the reason, the beginning of its bytes, dead letters kept.
+-- Says 1 if it was put aside, 2 if it stays where it is.
 local stream, dead, waiting = KEYS[1], KEYS[2], KEYS[3]
 local entry, group = ARGV[1], ARGV[2]
-if waiting then
-  local all = redis.call('HGETALL', waiting)
-  for i = 1, #all, 2 do
-    if all[i + 1] == entry then
-      redis.call('HDEL', waiting, all[i])
-    end
-  end
-end
 if group ~= '' then
   redis.call('XACK', stream, group, entry)
+end
+-- What a zone has sent is the only record of what it carries. It stays, and is not told again to those who read with this group: the next
+-- instance begins another one, and may be able to read it.
+for _, named in ipairs(waiting and redis.call('HGETALL', waiting) or {}) do
+  if named == entry then
+    return 2
+  end
 end
 if redis.call('XDEL', stream, entry) == 0 then
   return 0
