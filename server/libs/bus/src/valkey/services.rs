@@ -1,11 +1,14 @@
 //! The directory of a world that lives in a store: a task says what is announced, withdraws what is dropped, and keeps a snapshot.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use meridian_events::envelope;
+use metrics::counter;
+use redis::Value;
 use tokio::sync::Notify;
 
 use super::answer::Parts;
@@ -18,6 +21,7 @@ use crate::directory::{
     ANNOUNCED_EVERY, Announcement, Directory, DirectoryError, Listed, SERVICE_TTL, SNAPSHOT_EVERY, Service,
     ServiceDetail,
 };
+use crate::metric_definitions::BUS_UNREADABLE_SERVICES;
 
 /// Who waits for a fresh list, at most: more than a process has threads that ask.
 const ASKERS_MAX: usize = 64;
@@ -89,6 +93,7 @@ impl ValkeyDirectory {
             shared: Arc::clone(&shared),
             control,
             services: keys.services(),
+            unreadable: AtomicU64::new(0),
         };
         runtime.spawn(task.run());
         let end = Arc::new(End(Arc::clone(&shared)));
@@ -159,6 +164,8 @@ struct ServicesTask {
     shared: Arc<Shared>,
     control: Arc<Control>,
     services: String,
+    /// Services of the last listing that could not be read.
+    unreadable: AtomicU64,
 }
 
 impl ServicesTask {
@@ -235,21 +242,77 @@ impl ServicesTask {
     }
 
     async fn listed(&self) -> Result<Vec<Listed>, ValkeyError> {
-        let question = call(ScriptName::Listed, std::slice::from_ref(&self.services));
-        let mut parts = Parts::new(self.control.ask(&question).await?)?;
-        let mut listed = Vec::new();
-        while !parts.is_empty() {
-            let (left, envelope) = (Duration::from_micros(parts.number()?), parts.bytes()?);
-            // One of a version that says it otherwise is not for us.
-            if let Ok(envelope) = envelope::decode::<Service>(&envelope) {
-                let renewed_ago = SERVICE_TTL.saturating_sub(left);
-                listed.push(Listed {
-                    service: envelope.body,
-                    renewed_ago,
-                });
-            }
+        let mut question = call(ScriptName::Listed, std::slice::from_ref(&self.services));
+        question.arg(SERVICE_TTL.as_micros() as u64);
+        let (listed, unreadable) = read_listed(self.control.ask(&question).await?)?;
+        let before = self.unreadable.swap(unreadable, Ordering::Relaxed);
+        if unreadable > before {
+            counter!(BUS_UNREADABLE_SERVICES).increment(unreadable - before);
+            tracing::warn!(
+                unreadable,
+                "services are listed in a way that is not read here; the others are"
+            );
         }
-        listed.sort_by_cached_key(|listed| listed.service.identity());
         Ok(listed)
+    }
+}
+
+/// The services of a listing, and how many more there are that cannot be read: of another version, or a stranger's.
+fn read_listed(answer: Value) -> Result<(Vec<Listed>, u64), ValkeyError> {
+    let mut parts = Parts::new(answer)?;
+    let (mut listed, mut unreadable) = (Vec::new(), 0);
+    while !parts.is_empty() {
+        let (left, envelope) = (parts.number(), parts.bytes());
+        let service = envelope.ok().and_then(|bytes| envelope::decode::<Service>(&bytes).ok());
+        let service = service.and_then(|service| service.body.checked().ok());
+        let (Ok(left), Some(service)) = (left, service) else {
+            unreadable += 1;
+            continue;
+        };
+        let renewed_ago = SERVICE_TTL.saturating_sub(Duration::from_micros(left));
+        listed.push(Listed { service, renewed_ago });
+    }
+    listed.sort_by_cached_key(|listed| listed.service.identity());
+    Ok((listed, unreadable))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::directory::ServiceKind;
+
+    fn service() -> Service {
+        Service {
+            kind: ServiceKind::Chat,
+            instance: "one".to_owned(),
+            fabric: None,
+            public: None,
+            admin: None,
+            load: 1,
+            detail: ServiceDetail::default(),
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Nil),
+            any::<i64>().prop_map(Value::Int),
+            prop::collection::vec(any::<u8>(), 0..40).prop_map(Value::BulkString),
+            "[0-9]{1,24}".prop_map(|digits| Value::BulkString(digits.into_bytes())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_before_a_service_it_is_listed(pairs in prop::collection::vec((value(), value()), 0..8)) {
+            let envelope = envelope::encode(None, &service()).unwrap();
+            let mut parts: Vec<Value> = pairs.iter().cloned().flat_map(<[Value; 2]>::from).collect();
+            parts.extend([Value::Int(7), Value::BulkString(envelope)]);
+            let (listed, unreadable) = read_listed(Value::Array(parts)).unwrap();
+            prop_assert!(listed.iter().any(|listed| listed.service == service()));
+            prop_assert_eq!(listed.len() + unreadable as usize, pairs.len() + 1);
+        }
     }
 }

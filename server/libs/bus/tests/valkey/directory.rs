@@ -173,3 +173,59 @@ fn while_the_store_is_away_the_last_that_was_known_is_told() {
             .is_ok_and(|listed| listed.iter().any(|listed| listed.service == gateway))
     });
 }
+
+#[test]
+fn what_strangers_list_takes_the_directory_from_nobody() {
+    let world = World::new(server::shared());
+    let mut raw = server::shared().raw();
+    let services = format!("{{{}}}:services", world.options.world);
+    let gateway = service(ServiceKind::Gateway, "one");
+    let _announced = world.world.directory().announce(gateway.clone()).unwrap();
+    until("it is listed", || listed(&world.world.directory()).len() == 1);
+    let (seconds, _): (u64, u64) = redis::cmd("TIME").query(&mut raw).unwrap();
+    let in_time = |seconds: u64| format!("{:016}{}", seconds * 1_000_000, "0".repeat(16)).into_bytes();
+    let never_right = [
+        b"1e300".to_vec(),
+        b"1e300           0000000000000000something".to_vec(),
+        b"inf".to_vec(),
+        b"nan".to_vec(),
+        b"0x7fffffffffffff".to_vec(),
+        b"-000000000000001".to_vec(),
+        b"text".to_vec(),
+        Vec::new(),
+        in_time(seconds)[..20].to_vec(),
+        [
+            in_time(seconds + 3_600),
+            meridian_events::envelope::encode(None, &gateway).unwrap(),
+        ]
+        .concat(),
+        in_time(9_999_999_999),
+    ];
+    for (number, value) in never_right.iter().enumerate() {
+        redis::cmd("HSET")
+            .arg(&services)
+            .arg(format!("bad-{number}"))
+            .arg(value)
+            .exec(&mut raw)
+            .unwrap();
+        assert_eq!(
+            listed(&world.world.directory()),
+            std::slice::from_ref(&gateway),
+            "with {value:?}"
+        );
+    }
+    let names: Vec<String> = redis::cmd("HKEYS").arg(&services).query(&mut raw).unwrap();
+    assert_eq!(names, ["gateway/one"], "what cannot be right is gone");
+    // What may be right for another version is left until its time is up, and nobody minds it.
+    let other_version = [in_time(seconds + 1), vec![9, 9, 1, 2, 3]].concat();
+    for value in [other_version, in_time(seconds + 1)] {
+        redis::cmd("HSET")
+            .arg(&services)
+            .arg("other")
+            .arg(value)
+            .exec(&mut raw)
+            .unwrap();
+        assert_eq!(listed(&world.world.directory()), std::slice::from_ref(&gateway));
+    }
+    until("the snapshot knows", || world.world.directory().snapshot().len() == 1);
+}
