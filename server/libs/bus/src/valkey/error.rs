@@ -34,6 +34,11 @@ pub enum ValkeyError {
     /// The store is a replica: it takes no writes.
     #[error("the store is a read-only replica; give the address of its primary")]
     ReadOnlyReplica,
+    /// The store keeps a file of its writes that it never syncs: no zone would ever start, for a claim waits until it is on the disk.
+    #[error(
+        "the store writes its file and never sees to it that it gets to the disk; set appendfsync everysec or appendfsync always"
+    )]
+    NeverSynced,
     /// The world was written by another version of this program, in another form.
     #[error(
         "the world is stored in layout {found}, this program reads layout {expected}; use its version or another world's name"

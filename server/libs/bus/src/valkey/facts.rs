@@ -1,5 +1,6 @@
 //! What a world's processes agree on: that the store will do, the tick rate, the time.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -149,7 +150,29 @@ async fn check_server(store: &Store, connection: &mut MultiplexedConnection) -> 
     if fact(&replication, "role") != Some("master") {
         return Err(ValkeyError::ReadOnlyReplica);
     }
+    let persistence = information("persistence").await?;
+    if fact(&persistence, "aof_enabled") == Some("1") {
+        check_sync(store, connection).await?;
+    }
     Ok(())
+}
+
+/// Whether a file that is written gets to the disk, as far as this user may know.
+async fn check_sync(store: &Store, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
+    let question = redis::cmd("CONFIG").arg("GET").arg("appendfsync").take();
+    match ask(connection, &question, store.response_timeout).await {
+        Ok(answer) => {
+            let facts = redis::from_redis_value::<HashMap<String, String>>(answer);
+            let facts = facts.map_err(|_| ValkeyError::Unreadable("no word on its file"))?;
+            match facts.get("appendfsync").map(String::as_str) {
+                Some("no") => Err(ValkeyError::NeverSynced),
+                _ => Ok(()),
+            }
+        }
+        // Not everybody may ask, and not every store tells: then the first claim shows.
+        Err(ValkeyError::NoPermission(_) | ValkeyError::Refused(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 async fn check_permissions(store: &Store, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {

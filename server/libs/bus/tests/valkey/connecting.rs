@@ -246,3 +246,38 @@ fn time_in_a_world_of_hand_made_time_passes_by_hand_alone() {
     assert_eq!(dump.owners.len(), 1);
     assert_eq!(dump.records[&WEST], [zone.record(1)]);
 }
+
+#[test]
+fn a_store_that_never_syncs_its_file_is_refused_for_no_zone_would_ever_start() {
+    let server = Server::start(&["--save", "", "--appendonly", "yes", "--appendfsync", "no"]);
+    let options = World::options(&server);
+    let refused = error(options.clone()).to_string();
+    assert!(refused.contains("appendfsync everysec"), "{refused}");
+    // A user who may not ask is not told so.
+    let mut set_user = redis::cmd("ACL");
+    set_user
+        .arg("SETUSER")
+        .arg("meridian")
+        .arg("on")
+        .arg(">hunter2")
+        .arg(rule(&options.world));
+    set_user.exec(&mut server.raw()).unwrap();
+    let url = format!("redis://meridian:hunter2@127.0.0.1:{}", server.port);
+    World::connect(ValkeyOptions { url, ..options.clone() }).unwrap();
+    // Without a file there is nothing to sync.
+    let set = |name: &str, value: &str| {
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg(name)
+            .arg(value)
+            .exec(&mut server.raw())
+    };
+    set("appendonly", "no").unwrap();
+    World::connect(options.clone()).unwrap();
+    set("appendonly", "yes").unwrap();
+    assert_eq!(error(options.clone()).to_string(), refused);
+    for enough in ["everysec", "always"] {
+        set("appendfsync", enough).unwrap();
+        World::connect(options.clone()).unwrap();
+    }
+}
