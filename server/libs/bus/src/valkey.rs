@@ -15,13 +15,18 @@
 //! | `{w}:zone:N:inbox`, `:waiting` | stream, group `zone`: transfers; hash: which entry each is in |
 //! | `{w}:zone:N:position`, `:followers` | stream: positions; who follows them |
 //! | `{w}:zone:N:published` | up to where its events are published |
-//! | `{w}:events` | stream: events, about [`crate::EVENTS_MAX`] of them; a group per service |
+//! | `{w}:events` | stream: events; a group per service |
 //! | `{w}:services` | hash: the directory |
 //! | `{w}:dead` | stream: entries that could not be read, about [`DEAD_LETTERS_MAX`] of them: stream, entry, reason, the first 4 KiB |
 //!
 //! **Generations.** Each script first compares the server's `run_id` with the one that the world knows. Another one means that the server was
 //! restarted or that another took over, perhaps without its newest writes: the generation rises, and zones say once more what they own. A world that
 //! is begun, also one in a store that has lost everything, settles as well: for [`ValkeyOptions::settling`] no new instance gets a zone.
+//!
+//! **Events** are kept until every group is done with them: each second in which a zone has published, it has those taken away that all groups have
+//! acknowledged. While there is no group, about [`crate::EVENTS_MAX`] are kept. A group that nobody reads for any more keeps what it has not read; it is
+//! removed by hand (`XGROUP DESTROY`). As a last resort the oldest of more than [`crate::EVENTS_UNREAD_MAX`] go, are counted
+//! (`meridian_bus_events_lost_total`) and told in the log. Only positions are kept by number alone.
 //!
 //! **What the store must be set to.** `maxmemory-policy noeviction`: a record that is evicted is an entity that is lost. `appendonly yes`: with
 //! `appendfsync everysec` a crash of the machine costs about the last second of writes, which living zones say again; with `always` nothing. Without a
@@ -35,6 +40,7 @@
 //!   +del +hset +hsetnx +hincrby +hget +hmget +hgetall +hdel
 //!   +zadd +zscore +zcount +zrangebyscore +zrem +zremrangebyscore
 //!   +xadd +xgroup +xread +xreadgroup +xpending +xclaim +xautoclaim +xack +xrange +xrevrange +xlen +xdel
+//!   +xtrim +xinfo|groups +xinfo|consumers
 //! ```
 //!
 //! It never blocks a tick, never sends a command twice, and never guesses what came of one.

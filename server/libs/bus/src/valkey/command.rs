@@ -28,6 +28,16 @@ pub(super) struct Moment {
     pub(super) run: Option<String>,
 }
 
+/// Records that a command is sent without, and why.
+pub(super) type LeftOut = Vec<(WorldEntityId, EnvelopeError)>;
+
+/// A command as it is sent.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) call: Cmd,
+    pub(super) left_out: LeftOut,
+}
+
 pub(super) fn microseconds(duration: Duration) -> u64 {
     duration.as_micros().try_into().unwrap_or(u64::MAX)
 }
@@ -45,13 +55,15 @@ impl Terms {
         call
     }
 
-    /// The call that does a command.
+    /// The call that does a command. A record that would not be read again is left out of states and assertions, for the others have nothing to do
+    /// with it.
     ///
     /// # Errors
     ///
-    /// If it carries more than would be read again.
-    pub(super) fn command(&self, moment: &Moment, command: &Command) -> Result<Cmd, EnvelopeError> {
+    /// If a command that is done whole or not at all carries more than would be read again.
+    pub(super) fn command(&self, moment: &Moment, command: &Command) -> Result<Question, EnvelopeError> {
         let mut call = self.begin(script(command), moment);
+        let mut left_out = LeftOut::new();
         match command {
             Command::ClaimZone { zone, name, held } => {
                 let held = held.map(|lease| words::long(lease.0));
@@ -65,15 +77,17 @@ impl Terms {
                 retired,
             } => {
                 instance(&mut call, *by);
+                let owned = writable(owned, &mut left_out);
+                let departed = sendable(departed, &mut left_out);
                 call.arg(name).arg(owned.len()).arg(departed.len()).arg(retired.len());
-                for record in owned {
-                    said(&mut call, record)?;
+                for (record, bytes) in owned {
+                    said(&mut call, record, bytes);
                 }
-                for transfer in departed {
+                for (transfer, head, records) in departed {
                     call.arg(words::transfer(transfer.id)).arg(words::zone(transfer.to));
-                    call.arg(encode_head(transfer)?).arg(transfer.records.len());
-                    for record in &transfer.records {
-                        said(&mut call, record)?;
+                    call.arg(head).arg(records.len());
+                    for (record, bytes) in records {
+                        said(&mut call, record, bytes);
                     }
                 }
                 entities(&mut call, retired);
@@ -81,7 +95,7 @@ impl Terms {
             Command::Recall { by } => instance(&mut call, *by),
             Command::Spawn { by, record } => {
                 instance(&mut call, *by);
-                said(&mut call, record)?;
+                said(&mut call, record, encode_record(record)?);
             }
             Command::Retire { by, entities: retired } => {
                 instance(&mut call, *by);
@@ -89,9 +103,9 @@ impl Terms {
             }
             Command::Checkpoint { by, records } => {
                 instance(&mut call, *by);
-                for record in records {
+                for (record, bytes) in writable(records, &mut left_out) {
                     call.arg(words::long(record.entity.0)).arg(words::long(record.epoch.0));
-                    call.arg(encode_record(record)?);
+                    call.arg(bytes);
                 }
             }
             Command::Transfer(moved) => transfer(&mut call, moved)?,
@@ -110,7 +124,7 @@ impl Terms {
                 entities(&mut call, moved);
             }
         }
-        Ok(call)
+        Ok(Question { call, left_out })
     }
 }
 
@@ -155,11 +169,37 @@ fn entities(call: &mut Cmd, entities: &[(WorldEntityId, EntityEpoch)]) {
 }
 
 /// Entity, epoch, player or nothing, record.
-fn said(call: &mut Cmd, record: &Record) -> Result<(), EnvelopeError> {
+fn said(call: &mut Cmd, record: &Record, bytes: Vec<u8>) {
     call.arg(words::long(record.entity.0)).arg(words::long(record.epoch.0));
     let player = record.player.map(|player| words::long(player.0));
-    call.arg(player.unwrap_or_default()).arg(encode_record(record)?);
-    Ok(())
+    call.arg(player.unwrap_or_default()).arg(bytes);
+}
+
+/// The records that would be read again, and how they are stored.
+fn writable<'a>(records: &'a [Record], left_out: &mut LeftOut) -> Vec<(&'a Record, Vec<u8>)> {
+    let mut written = Vec::with_capacity(records.len());
+    for record in records {
+        match encode_record(record) {
+            Ok(bytes) => written.push((record, bytes)),
+            Err(error) => left_out.push((record.entity, error)),
+        }
+    }
+    written
+}
+
+/// A transfer, what stands in its envelope, and its records.
+type Sendable<'a> = (&'a Transfer, Vec<u8>, Vec<(&'a Record, Vec<u8>)>);
+
+/// The transfers that would be read again, with those of their records that would be.
+fn sendable<'a>(transfers: &'a [Transfer], left_out: &mut LeftOut) -> Vec<Sendable<'a>> {
+    let mut sent = Vec::with_capacity(transfers.len());
+    for transfer in transfers {
+        match encode_head(transfer) {
+            Ok(head) => sent.push((transfer, head, writable(&transfer.records, left_out))),
+            Err(error) => left_out.extend(transfer.records.iter().map(|record| (record.entity, error))),
+        }
+    }
+    sent
 }
 
 fn transfer(call: &mut Cmd, transfer: &Transfer) -> Result<(), EnvelopeError> {

@@ -93,7 +93,7 @@ impl Scripts {
             .arg("manual")
             .arg(microseconds(now))
             .ignore();
-        pipeline.add_command(call);
+        pipeline.add_command(call.call);
         let (answer,) = pipeline.query::<(Value,)>(&mut self.connection)?;
         Ok(Answer::read(command, answer)?.outcome)
     }

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_events::{Event, Positions, envelope};
+use meridian_events::envelope::{self, EnvelopeError};
+use meridian_events::{Event, Positions};
 use meridian_handoff::script::{Command, Done, Refusal, Ticket};
 use meridian_ids::ZoneId;
 use metrics::{counter, gauge, histogram};
@@ -16,7 +17,7 @@ use redis::{Pipeline, ServerErrorKind, Value};
 use tokio::sync::watch;
 
 use super::answer::{Answer, Parts};
-use super::command::{Moment, kind};
+use super::command::{LeftOut, Moment, Question, kind};
 use super::dead::Reason;
 use super::generation::{Generations, is_on_disk};
 use super::inbox::Reading;
@@ -26,16 +27,17 @@ use super::scripts::{self, ScriptName, call};
 use super::store::{Backoff, Store, ask_all, ends_connection, nonce};
 use super::{ValkeyError, words};
 use crate::metric_definitions::{
-    BUS_COMMAND_SECONDS, BUS_COMMANDS, BUS_INBOX_LENGTH, BUS_RECONNECTS, BUS_UNREADABLE_RECORDS,
+    BUS_COMMAND_SECONDS, BUS_COMMANDS, BUS_EVENTS_LENGTH, BUS_EVENTS_LOST, BUS_INBOX_LENGTH, BUS_RECONNECTS,
+    BUS_UNREADABLE_RECORDS, BUS_UNWRITABLE_RECORDS,
 };
-use crate::streams::{EVENTS_MAX, POSITIONS_MAX};
+use crate::streams::{EVENTS_MAX, EVENTS_UNREAD_MAX, POSITIONS_MAX};
 use crate::{Bus, Heard, WakeFn};
 
 /// Commands of one batch at most: their answers come together, and the first should not wait for many.
 const COMMANDS_PER_BATCH_MAX: usize = 64;
 /// Events of one batch at most.
 const EVENTS_PER_BATCH_MAX: usize = 256;
-/// How often is asked who follows the zone's positions, and how much waits for it.
+/// How often is asked who follows the zone's positions, and how much waits for it, and events are taken away that nobody needs.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// How exactly time limits are kept.
 const LIMITS_EVERY: Duration = Duration::from_millis(20);
@@ -99,6 +101,8 @@ enum Asked {
     Events(usize),
     Positions,
     Look,
+    /// When so many were published.
+    Trim(u64),
 }
 
 /// The task behind a zone's connection.
@@ -112,6 +116,8 @@ pub(super) struct Courier {
     /// Who publishes the zone's events, and how many are published.
     publisher: String,
     published: u64,
+    /// How many were when events were last taken away that nobody needs.
+    trimmed: u64,
     looked: Option<Instant>,
     /// When the store answered last.
     answered: Instant,
@@ -134,6 +140,7 @@ impl Courier {
             reading,
             publisher: words::long(nonce()),
             published: 0,
+            trimmed: 0,
             looked: None,
             answered: Instant::now(),
             backoff: Backoff::default(),
@@ -235,20 +242,18 @@ impl Courier {
         let (mut questions, mut asked) = (redis::pipe(), Vec::new());
         for waiting in batch.commands {
             match self.store.terms.command(&Moment::default(), &waiting.command) {
-                Ok(question) => {
-                    questions.add_command(question);
+                Ok(Question { call, left_out }) => {
+                    self.note_left_out(&left_out);
+                    questions.add_command(call);
                     asked.push(Asked::Command(Some(waiting)));
                 }
-                Err(error) => {
-                    tracing::error!(zone = %self.zone, %error, kind = kind(&waiting.command), "a command cannot be sent");
-                    unknown(&self.outbox, &waiting, "unsent");
-                }
+                Err(error) => self.not_sendable(&waiting, error),
             }
         }
         if !batch.events.is_empty() {
             let keys = [self.store.keys().published(self.zone), self.store.keys().events()];
             let mut question = call(ScriptName::Publish, &keys);
-            question.arg(&self.publisher).arg(self.published + 1).arg(EVENTS_MAX);
+            question.arg(&self.publisher).arg(self.published + 1);
             // An event is a few numbers: it always fits.
             question.arg(
                 batch
@@ -281,8 +286,29 @@ impl Courier {
             ];
             questions.add_command(call(ScriptName::Followed, &keys));
             asked.push(Asked::Look);
+            if self.published > self.trimmed {
+                let mut question = call(ScriptName::Trim, &[self.store.keys().events()]);
+                question.arg(EVENTS_MAX).arg(EVENTS_UNREAD_MAX);
+                questions.add_command(question);
+                asked.push(Asked::Trim(self.published));
+            }
         }
         (questions, asked)
+    }
+
+    fn note_left_out(&self, left_out: &LeftOut) {
+        for (entity, error) in left_out {
+            let reason = Reason::Envelope(*error).name();
+            counter!(BUS_UNWRITABLE_RECORDS, "reason" => reason).increment(1);
+            tracing::error!(zone = %self.zone, %entity, reason, "a record would not be read again and is not written; the store keeps what it had");
+        }
+    }
+
+    /// What would not be read again is not sent. Of a transfer that is known: it has not happened and will not, for nobody has sent it.
+    fn not_sendable(&self, waiting: &Waiting, error: EnvelopeError) {
+        tracing::error!(zone = %self.zone, %error, kind = kind(&waiting.command), "a command cannot be sent");
+        let is_transfer = matches!(waiting.command, Command::Transfer(_));
+        give_back(&self.outbox, waiting, "unsent", is_transfer.then_some(Ok(Done::Kept)));
     }
 
     /// Asks, and waits for the answers for as long as it makes sense: those who asked are told in time that nobody knows, but what the server has
@@ -352,9 +378,25 @@ impl Courier {
                     }
                 },
                 Asked::Look => self.looked_around(answer),
+                Asked::Trim(published) => self.noted_trim(published, answer),
             }
         }
         are_published
+    }
+
+    fn noted_trim(&mut self, published: u64, answer: Value) {
+        let numbers = Parts::new(answer).and_then(|mut parts| Ok((parts.number()?, parts.number()?)));
+        match numbers {
+            Ok((length, lost)) => {
+                self.trimmed = published;
+                gauge!(BUS_EVENTS_LENGTH).set(length as f64);
+                if lost > 0 {
+                    counter!(BUS_EVENTS_LOST).increment(lost);
+                    tracing::error!(zone = %self.zone, lost, "events were taken away that a group has not read: is one there that nobody reads for?");
+                }
+            }
+            Err(error) => tracing::warn!(zone = %self.zone, %error, "events that were read are still kept"),
+        }
     }
 
     fn looked_around(&self, answer: Value) {
@@ -428,8 +470,13 @@ impl Courier {
 }
 
 fn unknown(outbox: &Outbox, waiting: &Waiting, outcome: &'static str) {
+    give_back(outbox, waiting, outcome, None);
+}
+
+/// Answers without the store.
+fn give_back(outbox: &Outbox, waiting: &Waiting, outcome: &'static str, answer: Option<Result<Done, Refusal>>) {
     counter!(BUS_COMMANDS, "kind" => kind(&waiting.command), "outcome" => outcome).increment(1);
-    outbox.answer(waiting.ticket, None);
+    outbox.answer(waiting.ticket, answer);
 }
 
 fn is_no_script(answer: &Value) -> bool {

@@ -1,6 +1,7 @@
 //! The task that reads the stream of events for a group's readers in this process.
 //!
-//! What it has read belongs to it as long as it says so every [`RENEWED_EVERY`]; what a process that died has left is another's after [`IDLE_MAX`].
+//! What it has read belongs to it as long as it says so every [`RENEWED_EVERY`]; what a process that died has left is another's after [`IDLE_MAX`],
+//! and its consumer, which nobody will read as again, is removed once nothing is left with it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,8 +28,10 @@ const RENEWED_EVERY: Duration = Duration::from_secs(2);
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How often is looked for what dead readers have left.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
-/// Entries of dead readers that are taken at once.
+/// Entries of dead readers that are taken at once. Ten times as many are looked at, and the next look goes on behind them.
 const LEFT_MAX: usize = 64;
+/// Where a stream begins, and what is answered when all of it has been looked at.
+const BEGINNING: &str = "0-0";
 /// Entries that are renewed or acknowledged with one question.
 const NAMED_MAX: usize = 1_000;
 
@@ -40,6 +43,8 @@ pub(super) struct EventsTask {
     consumer: String,
     renewed: Instant,
     looked: Option<Instant>,
+    /// From where on is looked next for what dead readers have left.
+    left_from: String,
 }
 
 impl EventsTask {
@@ -51,6 +56,7 @@ impl EventsTask {
             consumer: words::long(nonce()),
             renewed: Instant::now(),
             looked: None,
+            left_from: BEGINNING.to_owned(),
         }
     }
 
@@ -141,7 +147,7 @@ impl EventsTask {
         self.add(connection, entries).await
     }
 
-    async fn take_what_was_left(&self, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
+    async fn take_what_was_left(&mut self, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
         if self.group.room() == 0 {
             return Ok(());
         }
@@ -149,13 +155,24 @@ impl EventsTask {
         question.arg(self.key()).arg(&self.name).arg(&self.consumer);
         question
             .arg(IDLE_MAX.as_millis() as u64)
-            .arg(0)
+            .arg(&self.left_from)
             .arg("COUNT")
             .arg(LEFT_MAX);
         let mut answer = Parts::new(self.ask(connection, &question).await?)?;
-        answer.value()?;
+        self.left_from = answer.text()?;
         let entries = answer.entries()?;
-        self.add(connection, entries).await
+        self.add(connection, entries).await?;
+        if self.left_from == BEGINNING {
+            self.forget_silent(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// One that lives and was silent for too long, because its connection broke, comes again when it reads: nothing is with it.
+    async fn forget_silent(&self, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
+        let mut question = call(ScriptName::Tidy, &[self.key()]);
+        question.arg(&self.name).arg(IDLE_MAX.as_millis() as u64);
+        self.ask(connection, &question).await.map(drop)
     }
 
     async fn add(

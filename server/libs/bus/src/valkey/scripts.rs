@@ -30,6 +30,8 @@ pub(super) enum ScriptName {
     Withdraw,
     Listed,
     Check,
+    Tidy,
+    Trim,
 }
 
 /// Whether the prelude of the commands stands before it.
@@ -69,6 +71,8 @@ static SCRIPTS: LazyLock<Vec<Known>> = LazyLock::new(|| {
         (Name::Withdraw, Plain, include_str!("lua/withdraw.lua")),
         (Name::Listed, Plain, include_str!("lua/listed.lua")),
         (Name::Check, Plain, include_str!("lua/check.lua")),
+        (Name::Tidy, Plain, include_str!("lua/tidy.lua")),
+        (Name::Trim, Plain, include_str!("lua/trim.lua")),
     ];
     let known = texts.into_iter().map(|(name, kind, text)| {
         let source = match kind {

@@ -1,0 +1,52 @@
+-- Take away the events that are of no use to anybody any more: those that all groups are done with. KEYS[1]: the events; ARGV: how many are kept
+-- while no group reads them, how many at most. Says how many are left, and how many were taken away that some group was not done with.
+local events, without_groups_max, most = KEYS[1], ARGV[1], tonumber(ARGV[2])
+if redis.call('XLEN', events) == 0 then
+  return { 0, 0 }
+end
+
+-- Ids are two whole numbers of 64 bits, more than Lua's numbers hold: their digits are compared.
+local function is_before(one, other)
+  local one_ms, one_number = string.match(one, '^(%d+)-(%d+)$')
+  local other_ms, other_number = string.match(other, '^(%d+)-(%d+)$')
+  if one_ms == other_ms then
+    one_ms, other_ms = one_number, other_number
+  end
+  if #one_ms ~= #other_ms then
+    return #one_ms < #other_ms
+  end
+  return one_ms < other_ms
+end
+
+-- The id after this one; should it be no usual one, itself.
+local function after(id)
+  local ms, number = string.match(id, '^(%d+)-(%d+)$')
+  return #number < 16 and ms .. '-' .. string.format('%.0f', tonumber(number) + 1) or id
+end
+
+-- From where on some group is not done with all.
+local first
+for _, facts in ipairs(redis.call('XINFO', 'GROUPS', events)) do
+  local known = {}
+  for i = 1, #facts, 2 do
+    known[facts[i]] = facts[i + 1]
+  end
+  local open = after(known['last-delivered-id'])
+  if known['pending'] > 0 then
+    local pending = redis.call('XPENDING', events, known['name'])[2]
+    open = is_before(pending, open) and pending or open
+  end
+  first = first and is_before(first, open) and first or open
+end
+if not first then
+  redis.call('XTRIM', events, 'MAXLEN', '~', without_groups_max)
+  return { redis.call('XLEN', events), 0 }
+end
+-- To the entry where it is to be known what the limit takes; else as is cheapest.
+local is_too_long = redis.call('XLEN', events) > most
+redis.call('XTRIM', events, 'MINID', is_too_long and '=' or '~', first)
+local lost = 0
+if redis.call('XLEN', events) > most then
+  lost = redis.call('XTRIM', events, 'MAXLEN', '=', most)
+end
+return { redis.call('XLEN', events), lost }
