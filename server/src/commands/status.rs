@@ -1,10 +1,10 @@
-//! `server status`: who serves what in a cluster, as its processes tell.
+//! `server status`: who serves what in a cluster, as its processes tell. It only looks: a world that is not there does not begin by it.
 
 use std::fmt::Write;
 
 use anyhow::Context;
 use meridian_bus::{
-    directory::{Directory, Listed, ServiceKind},
+    directory::{Listed, ServiceKind},
     valkey::{ValkeyOptions, ValkeyWorld},
 };
 use serde::Serialize;
@@ -52,15 +52,12 @@ struct OtherStatus {
 /// The status as text or as JSON.
 ///
 /// # Errors
-/// The world file cannot be read, or the Valkey server not be reached.
+/// The world file cannot be read, the Valkey server not be reached, or it has no such world.
 pub async fn run(args: &StatusArgs) -> anyhow::Result<String> {
     let world = World::load(&args.world, None)?;
     let runtime = tokio::runtime::Handle::current();
     let options = ValkeyOptions::new(&args.bus, world.name.as_ref());
-    let bus = ValkeyWorld::connect(&options, &runtime).await.context("--bus")?;
-    let directory = bus.directory();
-    let listing = tokio::task::spawn_blocking(move || directory.list());
-    let services = listing.await.context("the listing ended")?.context("--bus")?;
+    let services = ValkeyWorld::look(&options, &runtime).await.context("--bus")?;
     let status = status(&world, &services);
     if args.json {
         let mut text = serde_json::to_string_pretty(&status).context("cannot write the status as JSON")?;

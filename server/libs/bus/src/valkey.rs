@@ -57,6 +57,7 @@ mod generation;
 mod group;
 mod inbox;
 mod keys;
+mod look;
 mod outbox;
 mod positions;
 mod record;
@@ -82,6 +83,7 @@ use meridian_ids::ZoneId;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::directory::Listed;
 use crate::{Bus, EventReader, PositionReader};
 use connection::{Connection, Courier};
 use events::EventsTask;
@@ -184,6 +186,24 @@ impl ValkeyWorld {
         };
         let shared = Arc::new(shared);
         Ok(Self { shared })
+    }
+
+    /// Which services of a world are there, for who only wants to know. Writes nothing, also for a world that is not there, and works for a user who may
+    /// do no more than `+ping +hget +hgetall +time` on `%R~{WORLD}:*`, also at a replica. The connection works on `runtime` and is closed at the end.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such world ([`ValkeyError::NoWorld`]), or the store is not to be had; the error says what to do.
+    pub async fn look(options: &ValkeyOptions, runtime: &Handle) -> Result<Vec<Listed>, ValkeyError> {
+        let store = Store::new(options)?;
+        let looking = runtime.spawn(async move { look::look(&store).await });
+        looking
+            .await
+            .map_err(|_| ValkeyError::Unreachable("the runtime ends".to_owned()))?
+            .map_err(|error| match error {
+                ValkeyError::TimedOut => ValkeyError::Unreachable("it does not answer".to_owned()),
+                error => error,
+            })
     }
 
     /// A zone's connection: one for its commands, and one that waits for its inbox.

@@ -39,6 +39,14 @@ pub enum ValkeyError {
         "the store writes its file and never sees to it that it gets to the disk; set appendfsync everysec or appendfsync always"
     )]
     NeverSynced,
+    /// There is no such world there; nothing was begun.
+    #[error(
+        "the store has no world named {world}; check the address, its database number and the name in the world file, and whether one of the world's processes has ever started"
+    )]
+    NoWorld {
+        /// The name that was asked for.
+        world: String,
+    },
     /// The world was written by another version of this program, in another form.
     #[error(
         "the world is stored in layout {found}, this program reads layout {expected}; use its version or another world's name"

@@ -23,6 +23,11 @@ impl Keys {
         Ok(Self { world })
     }
 
+    /// What the world is called.
+    pub(super) fn world_name(&self) -> &str {
+        self.world.trim_start_matches('{').trim_end_matches("}:")
+    }
+
     /// What is known of the world as a whole; the scripts make all other keys from it.
     pub(super) fn meta(&self) -> String {
         self.named("meta")

@@ -68,6 +68,14 @@ impl Store {
 
     /// A connection of its own, that knows all scripts. It has no time limit: whoever asks sets one.
     pub(super) async fn open(&self) -> Result<MultiplexedConnection, ValkeyError> {
+        let mut connection = self.open_bare().await?;
+        let loaded = ask_all(&mut connection, &scripts::load_all(), self.response_timeout).await?;
+        loaded.into_iter().try_for_each(|answer| checked(answer).map(drop))?;
+        Ok(connection)
+    }
+
+    /// One that knows no scripts, for who only looks.
+    pub(super) async fn open_bare(&self) -> Result<MultiplexedConnection, ValkeyError> {
         let configuration = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.response_timeout))
             .set_response_timeout(None);
@@ -75,8 +83,6 @@ impl Store {
         let mut connection = opened.await?;
         // First something short: who is not let in and sends much has the connection closed, without a word on why.
         ask(&mut connection, &redis::cmd("PING"), self.response_timeout).await?;
-        let loaded = ask_all(&mut connection, &scripts::load_all(), self.response_timeout).await?;
-        loaded.into_iter().try_for_each(|answer| checked(answer).map(drop))?;
         Ok(connection)
     }
 

@@ -10,6 +10,7 @@ mod connecting;
 mod directory;
 mod events;
 mod interruptions;
+mod looking;
 mod measure;
 mod restart;
 mod strangers;
