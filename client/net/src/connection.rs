@@ -5,6 +5,7 @@
 //! knows what is replicated.
 
 mod opening;
+mod renewal;
 mod stash;
 mod supervision;
 
@@ -22,7 +23,8 @@ use lightyear_replication::receive::ReplicationReceiver;
 use meridian_game::{OwnerZone, Welcome, WorldDefinition};
 use meridian_ids::WorldEntityId;
 
-use crate::session::{Session, SessionError, SessionProvider, SessionQuery};
+use crate::session::{Resume, Session, SessionError, SessionProvider, SessionQuery};
+use renewal::Renewal;
 
 pub use opening::OpenLink;
 pub(crate) use opening::connect;
@@ -95,7 +97,8 @@ pub struct Connector {
     server_url: Option<String>,
     name: String,
     /// What the next session is asked for with.
-    resume: Option<String>,
+    resume: Option<Resume>,
+    renewal: Renewal,
     known_world: Option<(String, Arc<WorldDefinition>)>,
     link: Option<Entity>,
     /// The gateway at the other end of the link.
@@ -137,6 +140,7 @@ impl Connector {
             server_url,
             name,
             resume: None,
+            renewal: Renewal::default(),
             known_world: None,
             link: None,
             gateway: None,
@@ -184,6 +188,7 @@ impl Connector {
         self.retry_at = None;
         self.asks = false;
         (self.resume, self.gateway, self.lost_gateway) = (None, None, None);
+        self.renewal = Renewal::default();
         self.shows_world = false;
         self.forget_world();
         self.state = ConnectionState::Idle;
@@ -252,6 +257,7 @@ impl Connector {
     /// What the next session gives is of use for the one after it.
     fn note_session(&mut self, session: &Session) {
         self.resume.clone_from(&session.resume);
+        self.renewal = Renewal::default();
         self.known_world = Some((session.world_hash.clone(), Arc::clone(&session.world)));
     }
 
@@ -328,7 +334,7 @@ impl Connector {
         Some(SessionQuery {
             server_url: self.server_url.clone()?,
             name: self.name.clone(),
-            resume: self.resume.clone(),
+            resume: self.resume.as_ref().map(|resume| resume.secret.clone()),
             // While playing it is the one that fell silent.
             lost_gateway: self.lost_gateway.or(self.gateway),
             known_world: self.known_world.clone(),

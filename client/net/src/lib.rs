@@ -32,7 +32,9 @@ pub use plugin::{ClientNetPlugin, ClientSystems, GameFn, OwnPlayer, ReplicatedUp
 pub use prediction::{Correction, CorrectionStats, PredictionRing};
 pub use probe::{ProbeSample, ProbeTerms, Probes, Sighting};
 pub use pushed::PushedAhead;
-pub use session::{Session, SessionError, SessionProvider, SessionQuery, SessionReply, SessionSource, request_session};
+pub use session::{
+    Resume, Session, SessionError, SessionProvider, SessionQuery, SessionReply, SessionSource, request_session,
+};
 pub use shown::{CorrectionFade, ShownPose, ShownSystems};
 
 /// What a link can be made to do to its packets.

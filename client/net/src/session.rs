@@ -27,7 +27,7 @@ pub struct SessionQuery {
     pub server_url: String,
     /// What others are to call the player; with a good [`Self::resume`] it keeps its name.
     pub name: String,
-    /// [`Session::resume`] of the session before: a secret of this client.
+    /// That of [`Session::resume`] of the session before: a secret of this client.
     pub resume: Option<String>,
     /// The gateway that was just lost.
     pub lost_gateway: Option<SocketAddr>,
@@ -120,8 +120,17 @@ pub struct Session {
     pub world: Arc<WorldDefinition>,
     /// The hash that the server knows the world by.
     pub world_hash: String,
-    /// What the client shows to go on as this player in its next session, a secret of it; none of a session that cannot be taken up again.
-    pub resume: Option<String>,
+    /// What the client shows to go on as this player in its next session; none of a session that cannot be taken up again.
+    pub resume: Option<Resume>,
+}
+
+/// What a client shows to go on as the player that it was.
+#[derive(Clone)]
+pub struct Resume {
+    /// A secret of the client.
+    pub secret: String,
+    /// For how long it is good from when the session was given.
+    pub good_for: Duration,
 }
 
 impl Session {
@@ -155,7 +164,10 @@ impl Session {
             name: response.name,
             world,
             world_hash: response.world_hash,
-            resume: Some(response.resume),
+            resume: Some(Resume {
+                secret: response.resume,
+                good_for: Duration::from_secs(response.resume_expires_in_s.into()),
+            }),
         })
     }
 }

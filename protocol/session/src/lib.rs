@@ -106,9 +106,10 @@ pub struct SessionResponse {
     pub protocol_version: u32,
     /// [`document_hash`] of what [`WORLD_PATH`] serves: a client that has that document need not fetch it again.
     pub world_hash: String,
-    /// What the client shows to go on as this player in its next session: opaque to it, and a secret of it. It expires after a while, an hour
-    /// unless the server says otherwise, and each session gives a new one.
+    /// What the client shows to go on as this player in its next session: opaque to it, and a secret of it. Each session gives a new one.
     pub resume: String,
+    /// For how many seconds from now [`Self::resume`] is good. Who plays for longer asks for another session in time, and needs not use its token.
+    pub resume_expires_in_s: u32,
 }
 
 impl fmt::Debug for SessionResponse {
@@ -124,6 +125,7 @@ impl fmt::Debug for SessionResponse {
             .field("protocol_version", &self.protocol_version)
             .field("world_hash", &self.world_hash)
             .field("resume", &REDACTED)
+            .field("resume_expires_in_s", &self.resume_expires_in_s)
             .finish()
     }
 }
@@ -189,6 +191,7 @@ mod tests {
             protocol_version: PROTOCOL_VERSION,
             world_hash: "00".to_owned(),
             resume: "cmVzdW1l".to_owned(),
+            resume_expires_in_s: 3_600,
         };
         let shown = format!("{response:?}");
         assert!(!shown.contains("c2VjcmV0") && !shown.contains("cmVzdW1l"), "{shown}");

@@ -17,6 +17,7 @@ use lightyear_replication::receive::ReplicationReceiver;
 use meridian_link::{Arrival, LinkEndpoint};
 
 use super::opening::{begin_anew, connect, despawn, open_candidate};
+use super::renewal;
 use super::stash::Stash;
 use super::{CONNECT_TIMEOUT, Candidate, ConnectionState, Connector, GOODBYE, SILENCE_MAX};
 use crate::session::{Session, SessionProvider, SessionReply};
@@ -60,6 +61,7 @@ pub(super) fn supervise(world: &mut World) {
         return;
     }
     watch_silence(world, now);
+    renewal::renew(world, now);
     take_answer(world, now);
     watch_candidate(world, now);
     ask_if_due(world, now);
@@ -148,8 +150,14 @@ fn take_answer(world: &mut World, now: Instant) {
             now,
         ),
         Some(Ok(session)) => take_session(world, &session, now),
-        // As another player, then.
-        Some(Err(error)) if error.is_bad_resume() && connector.resume.take().is_some() => connector.asks = true,
+        // As another player, then; but not while the one that it is may still be played.
+        Some(Err(error))
+            if error.is_bad_resume()
+                && connector.state != ConnectionState::Playing
+                && connector.resume.take().is_some() =>
+        {
+            connector.asks = true;
+        }
         Some(Err(error)) if error.is_temporary() || connector.state == ConnectionState::Playing => {
             failed(&mut connector, error.to_string(), now);
         }

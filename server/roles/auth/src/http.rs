@@ -128,6 +128,7 @@ fn issue_session(state: &AuthState, request: &SessionRequest) -> Result<SessionR
         protocol_version: PROTOCOL_VERSION,
         world_hash: state.world.hash.to_string(),
         resume,
+        resume_expires_in_s: state.config.resume_expiry_s,
     })
 }
 

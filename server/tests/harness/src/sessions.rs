@@ -9,7 +9,7 @@ use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
 use meridian_auth::{AuthConfig, AuthState, LiveGateways, ResumeSeal, WorldDocument, router};
-use meridian_client_net::{Session, SessionError, SessionQuery, SessionReply, SessionSource};
+use meridian_client_net::{Resume, Session, SessionError, SessionQuery, SessionReply, SessionSource};
 use meridian_game::WorldDefinition;
 use meridian_runtime::SecretKey;
 use meridian_session::{ErrorBody, SESSION_PATH, SessionResponse, TokenUserData};
@@ -78,11 +78,14 @@ pub(crate) fn world_hash() -> String {
 }
 
 /// What `auth` would have given a player.
-pub(crate) fn resume(key: [u8; 32], player: &TokenUserData) -> String {
+pub(crate) fn resume(key: [u8; 32], player: &TokenUserData) -> Resume {
     let seal = ResumeSeal {
         key: &SecretKey::from(key),
         expiry_s: 3_600,
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    seal.seal(now.unwrap_or(Duration::ZERO), player).unwrap()
+    Resume {
+        secret: seal.seal(now.unwrap_or(Duration::ZERO), player).unwrap(),
+        good_for: Duration::from_secs(3_600),
+    }
 }
