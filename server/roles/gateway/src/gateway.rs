@@ -29,6 +29,9 @@ pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
 const MESSAGES_PER_PASS_MAX: usize = 4_096;
 /// Ticks by which a zone may be behind the others before they are replicated without waiting for it.
 const LAG_TICKS_MAX: i64 = 1;
+/// How far ahead of this gateway's clock a zone's ticks may be, in seconds: clocks of a cluster differ by less than a tick, and a gateway makes up
+/// for ten seconds of ticks before anybody notices.
+const TICKS_AHEAD_SECONDS_MAX: i64 = 10;
 /// How near to another zone a player must stand for that zone to get its inputs too, in metres: half a second's walk and more.
 const INPUT_REACH_M: f32 = 6.0;
 
@@ -251,6 +254,9 @@ impl Gateway {
                     break;
                 };
                 match message {
+                    ZoneMessage::Snapshot(snapshot) if self.is_implausible(snapshot.tick) => {
+                        mirror::ignore("implausible_tick");
+                    }
                     ZoneMessage::Snapshot(snapshot) => {
                         self.newest[zone] = self.newest[zone].max(Some(snapshot.tick));
                         self.pending.push(snapshot);
@@ -271,6 +277,13 @@ impl Gateway {
         let keeps_up = |tick: &Tick| newest.since(*tick) <= LAG_TICKS_MAX;
         let complete = self.newest.iter().flatten().copied().filter(keeps_up).min()?;
         (complete > self.ticked).then_some(complete)
+    }
+
+    /// Whether a tick is so far ahead of this gateway's clock that following it would stop it for long: each tick up to there is made up for.
+    fn is_implausible(&self, tick: Tick) -> bool {
+        let zones = self.app.world().resource::<Zones>();
+        let ahead = tick.since(zones.clock.tick_at(zones.now()));
+        ahead > i64::from(zones.clock.rate().hz()) * TICKS_AHEAD_SECONDS_MAX
     }
 
     fn ask_for_everything(&self, zone: usize) {

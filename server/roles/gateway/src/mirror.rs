@@ -278,6 +278,7 @@ fn forget(world: &mut World, id: WorldEntityId) {
     world.despawn(entity);
 }
 
-fn ignore(reason: &'static str) {
+/// Counts something that a zone told and that is of no account.
+pub(crate) fn ignore(reason: &'static str) {
     metrics::counter!(MIRROR_IGNORED, "reason" => reason).increment(1);
 }

@@ -1,5 +1,6 @@
 //! A zone and its gateways: who plays in it, what they ask for, and what all of them are told.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,8 @@ pub const PLAYERS_MAX: usize = 1_000;
 const MESSAGES_PER_TICK_MAX: usize = 16_384;
 /// Why a player is not let in here, though perhaps elsewhere.
 const ZONE_FULL: &str = "the zone is full";
+/// What left the world and waits for a gateway to be told of: more is found out by whole snapshots, later.
+const LEFT_WAITING_MAX: usize = 1_024;
 /// Actions that wait for entities that came before their time.
 const EARLY_ACTIONS_MAX: usize = 256;
 /// Zones that an action may be passed on to, after a player who runs from one to the next.
@@ -28,6 +31,10 @@ pub(super) struct Port {
     id: PortId,
     end: Arc<dyn ZoneEnd>,
     whole_next: bool,
+    /// What left the world and was refused by a full queue. What is too much is found out by whole snapshots.
+    left: VecDeque<(WorldEntityId, EntityEpoch)>,
+    /// It is told once that not everything fits into what the link carries.
+    is_told_too_large: bool,
 }
 
 /// The connections to gateways, in the order in which they came.
@@ -44,6 +51,8 @@ impl Ports {
             id: PortId(self.opened),
             end,
             whole_next: true,
+            left: VecDeque::new(),
+            is_told_too_large: false,
         });
     }
 
@@ -200,14 +209,21 @@ impl Zone {
         }
     }
 
-    /// Tells every gateway what left the world.
+    /// Tells every gateway what left the world, and those that did not keep up what they were not told.
     pub(super) fn send_left(&mut self) {
-        // Who did not hear of it is told again: a whole snapshot takes nothing away.
-        self.left.retain(|(entity, epoch)| {
-            let (entity, epoch) = (*entity, *epoch);
-            let refused = |port: &Port| port.end.send(ZoneMessage::Left { entity, epoch }) == Err(FabricError::Full);
-            self.ports.open.iter().filter(|port| refused(port)).count() > 0
-        });
+        for port in &mut self.ports.open {
+            port.left.extend(&self.left);
+            while let Some((entity, epoch)) = port.left.front().copied() {
+                if port.end.send(ZoneMessage::Left { entity, epoch }) == Err(FabricError::Full) {
+                    break;
+                }
+                port.left.pop_front();
+            }
+            let too_many = port.left.len().saturating_sub(LEFT_WAITING_MAX);
+            port.whole_next |= too_many > 0;
+            port.left.drain(..too_many);
+        }
+        self.left.clear();
     }
 
     /// Tells every gateway what changed in `tick`, and everything to those that ask for it.
@@ -233,7 +249,11 @@ impl Zone {
                 _ => changes.clone(),
             };
             // What a full queue refused is made good by a whole snapshot as soon as it has room.
-            port.whole_next = port.end.send(ZoneMessage::Snapshot(snapshot)).is_err();
+            let sent = port.end.send(ZoneMessage::Snapshot(snapshot));
+            port.whole_next = sent.is_err();
+            if sent == Err(FabricError::TooLarge) && !std::mem::replace(&mut port.is_told_too_large, true) {
+                tracing::error!(zone = %instance.zone, "the zone has more entities than a snapshot carries to a gateway, which sees none of them; cut the world into smaller zones");
+            }
         }
     }
 }
