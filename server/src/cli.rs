@@ -56,6 +56,9 @@ pub struct StatusArgs {
     /// Valkey server of the cluster
     #[arg(long, value_name = "URL", env = "MERIDIAN_BUS__URL")]
     pub bus: String,
+    /// Certificate (PEM) of the authority that the Valkey server is trusted by [default: those of the system]
+    #[arg(long, value_name = "FILE", env = "MERIDIAN_BUS__AUTHORITY")]
+    pub bus_authority: Option<PathBuf>,
     /// World file (TOML), for the names of its zones
     #[arg(long, value_name = "FILE", default_value = "assets/data/world.toml")]
     pub world: PathBuf,
@@ -104,6 +107,10 @@ pub struct Cli {
     /// process]
     #[arg(long, value_name = "URL")]
     pub bus: Option<String>,
+
+    /// Certificate (PEM) of the authority that the Valkey server is trusted by, with valkeys:// [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub bus_authority: Option<PathBuf>,
 
     /// UDP address for the zones and gateways of other processes; port 0 picks a free one [default: 127.0.0.1:7720]
     #[arg(long, value_name = "ADDR")]
@@ -178,6 +185,7 @@ impl Cli {
         set("world", "tick_rate_hz", self.tick_rate.map(|hz| json!(hz)));
         set("log", "format", self.log_format.map(|format| json!(format)));
         set("bus", "url", self.bus.as_ref().map(|url| json!(url)));
+        set("bus", "authority", self.bus_authority.as_ref().map(|file| json!(file)));
         set("fabric", "listen", self.fabric.map(|address| json!(address)));
         set(
             "fabric",

@@ -2,11 +2,12 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use meridian_bus::{
     directory::{Announcement, Directory, Listed, Service, ServiceDetail, ServiceKind},
     valkey::{ValkeyDirectory, ValkeyOptions, ValkeyWorld, WorldFacts},
@@ -68,7 +69,7 @@ impl ClusterBus {
     /// # Errors
     /// The server cannot be reached or used, or its world is another than this one; the message says what to do.
     pub async fn join(config: &Config, url: &str, world: &World, admin: SocketAddr) -> anyhow::Result<Self> {
-        let options = ValkeyOptions::new(url, world.name.as_ref());
+        let options = store_options(url, world, config.bus.authority.as_deref())?;
         let runtime = BusRuntime::start()?;
         let bus = runtime.connect(&options).await?;
         let tick_rate_hz = u16::try_from(world.tick_rate.hz()).context("a tick rate has fewer digits")?;
@@ -77,15 +78,26 @@ impl ClusterBus {
             tick_rate_hz,
         };
         let agreed = bus.agree(&facts).await.context("bus.url")?;
+        let directory = bus.directory();
         if agreed.other_document.is_some() {
-            tracing::warn!(
-                "the world file is another than that of the processes before; those must not be running any more"
-            );
+            let listing = directory.clone();
+            let running = tokio::task::spawn_blocking(move || listing.list());
+            let running = running.await.context("the listing ended")?.context("bus.url")?;
+            // What zones make of their records depends on the scenery: one with another would spoil them.
+            if let Some(other) = running.first() {
+                bail!(
+                    "the world file {} is another than the one that {} runs by; give all processes of a cluster the same, or stop them all before you change it",
+                    config.world.file.display(),
+                    other.service.instance
+                );
+            }
+            bus.adopt(&facts).await.context("bus.url")?;
+            tracing::warn!("the world file is another than before, and counts from now on");
         }
         let instance = config.instance.clone().unwrap_or_else(machine_name);
         Ok(Self {
             _runtime: Arc::new(runtime),
-            directory: bus.directory(),
+            directory,
             epoch: agreed.epoch,
             bus,
             instance: instance.into(),
@@ -193,6 +205,19 @@ impl ClusterBus {
             }
         }
     }
+}
+
+/// How the world's store is reached.
+///
+/// # Errors
+/// The file with the authority that the store is trusted by cannot be read.
+pub fn store_options(url: &str, world: &World, authority: Option<&Path>) -> anyhow::Result<ValkeyOptions> {
+    let mut options = ValkeyOptions::new(url, world.name.as_ref());
+    if let Some(file) = authority {
+        let pem = std::fs::read(file).with_context(|| format!("bus.authority: cannot read {}", file.display()))?;
+        options.trusted_certificates = Some(pem);
+    }
+    Ok(options)
 }
 
 /// Where others reach what is announced.

@@ -147,6 +147,8 @@ pub struct BusConfig {
     /// The Valkey server: `valkey://[user:password@]host[:port]`, or `valkeys://` over TLS. Without it everything is in this process, zones and
     /// gateway together, and ends with it.
     pub url: Option<SecretUrl>,
+    /// Certificate (PEM) of the authority that the Valkey server is trusted by, where that is not one of the system's.
+    pub authority: Option<PathBuf>,
 }
 
 /// Section `fabric`. Only a cluster needs it: a process whose `bus.url` is set.
@@ -316,6 +318,10 @@ impl Config {
         let (runs_gateway, runs_auth) = (self.runs(Role::Gateway), self.runs(Role::Auth));
         let has_key = self.netcode.private_key.is_some();
         ensure!(
+            has_key || !self.is_clustered() || !(runs_gateway || runs_auth),
+            "netcode.private_key: auth and all gateways of a cluster need one and the same key, which tokens are sealed and opened with; take 64 hexadecimal digits from `openssl rand -hex 32`"
+        );
+        ensure!(
             has_key || !runs_gateway || runs_auth,
             "netcode.private_key: a gateway without the role auth in its process needs the key that auth seals tokens with"
         );
@@ -326,7 +332,8 @@ impl Config {
         );
         let is_unspecified = self.gateway.listen.ip().is_unspecified();
         ensure!(
-            !(runs_gateway && runs_auth && is_unspecified) || self.gateway.public_address.is_some(),
+            !(runs_gateway && (runs_auth || self.is_clustered()) && is_unspecified)
+                || self.gateway.public_address.is_some(),
             "gateway.public_address: the gateway listens on {}, so clients must be told where to reach it",
             self.gateway.listen
         );

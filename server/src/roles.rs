@@ -25,9 +25,10 @@ use crate::{
 #[cfg(all(feature = "zone", feature = "gateway"))]
 pub use {cluster::ClusterFabric, local::LocalFabric};
 
-/// Connects an instance of a zone with gateways, neighbours and the bus; called once for each instance.
+/// Connects an instance of a zone with gateways, neighbours and the bus; called once for each instance. Neighbours are dialled when what comes
+/// with the links is set: once the instance has its lease, for one that stands by would take the links of the one that has it.
 #[cfg(all(feature = "zone", feature = "gateway"))]
-type ConnectFn = Box<dyn Fn() -> meridian_zone::ZoneLinks + Send + Sync>;
+type ConnectFn = Box<dyn Fn() -> (meridian_zone::ZoneLinks, Arc<std::sync::atomic::AtomicBool>) + Send + Sync>;
 
 /// Lets the calling thread, which carries snapshots and inputs, run beside those that tick; where the system does not allow it, it runs as it is.
 pub fn raise_fabric_priority() {

@@ -5,11 +5,11 @@ use std::fmt::Write;
 use anyhow::Context;
 use meridian_bus::{
     directory::{Listed, ServiceKind},
-    valkey::{ValkeyOptions, ValkeyWorld},
+    valkey::ValkeyWorld,
 };
 use serde::Serialize;
 
-use crate::{cli::StatusArgs, world::World};
+use crate::{cli::StatusArgs, cluster::store_options, world::World};
 
 /// What is printed, for programs.
 #[derive(Debug, Serialize)]
@@ -56,7 +56,7 @@ struct OtherStatus {
 pub async fn run(args: &StatusArgs) -> anyhow::Result<String> {
     let world = World::load(&args.world, None)?;
     let runtime = tokio::runtime::Handle::current();
-    let options = ValkeyOptions::new(&args.bus, world.name.as_ref());
+    let options = store_options(&args.bus, &world, args.bus_authority.as_deref())?;
     let services = ValkeyWorld::look(&options, &runtime).await.context("--bus")?;
     let status = status(&world, &services);
     if args.json {

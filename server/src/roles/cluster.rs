@@ -1,9 +1,16 @@
 //! What the Bevy roles of one process share in a cluster: the fabric to zones and gateways of other processes.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use anyhow::{Context, bail};
-use meridian_fabric::{AddressFn, FabricEndpoint, FabricOptions, FabricTls, PeerEnd, WakeFn, WorldStamp};
+use anyhow::{Context, bail, ensure};
+use meridian_fabric::{AddressFn, FabricEndpoint, FabricOptions, FabricRole, FabricTls, PeerEnd, WakeFn, WorldStamp};
 use meridian_game::WorldDefinition;
 use meridian_gateway::ZoneLink;
 use meridian_ids::ZoneId;
@@ -13,6 +20,7 @@ use crate::{
     cluster::ClusterBus,
     commands::certs::{AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE},
     config::Config,
+    role::Role,
     roles::{ZoneWiring, local},
     world::World,
 };
@@ -34,6 +42,12 @@ impl ClusterFabric {
         let file = |name: &str| config.fabric.certificates.join(name);
         let tls = FabricTls::load(&file(AUTHORITY_FILE), &file(CERTIFICATE_FILE), &file(KEY_FILE))
             .context("fabric.certificates: `server certs` makes them")?;
+        for (role, needed) in [(Role::Zone, FabricRole::Zone), (Role::Gateway, FabricRole::Gateway)] {
+            ensure!(
+                !config.roles.contains(&role) || tls.roles().contains(&needed),
+                "fabric.certificates: the certificate does not allow the role {role}; make one with `server certs --roles {role}`"
+            );
+        }
         let options = FabricOptions {
             listen: config.fabric.listen,
             tls,
@@ -92,16 +106,20 @@ impl ClusterFabric {
         let dialled: Vec<(ZoneId, AddressFn)> = dialled.map(|other| (other, self.address(other))).collect();
         let (endpoint, bus) = (Arc::clone(&self.endpoint), self.bus.bus().clone());
         let connect = move || {
+            let has_lease = Arc::new(AtomicBool::new(false));
             let peer = |(other, address): &(ZoneId, AddressFn)| -> Peer {
-                let end: Arc<dyn PeerEnd> = endpoint.to_peer(zone, *other, Arc::clone(address));
+                let (has_lease, address) = (Arc::clone(&has_lease), Arc::clone(address));
+                let address = move || has_lease.load(Ordering::Relaxed).then(|| address()).flatten();
+                let end: Arc<dyn PeerEnd> = endpoint.to_peer(zone, *other, Arc::new(address));
                 Peer { zone: *other, end }
             };
-            ZoneLinks {
+            let links = ZoneLinks {
                 gateways: Vec::new(),
                 peers: dialled.iter().map(peer).collect(),
                 source: Some(endpoint.serve(zone)),
                 bus: bus.connect_zone(zone),
-            }
+            };
+            (links, has_lease)
         };
         ZoneWiring {
             zone,

@@ -31,11 +31,15 @@ impl LocalZone {
     /// The ends are the same for each instance; each has a connection to the bus of its own.
     fn wiring(self, bus: InProcess) -> ZoneWiring {
         let Self { zone, gateway, peers } = self;
-        let connect = move || ZoneLinks {
-            gateways: vec![Arc::clone(&gateway)],
-            peers: peers.clone(),
-            source: None,
-            bus: bus.connect(zone),
+        let connect = move || {
+            let links = ZoneLinks {
+                gateways: vec![Arc::clone(&gateway)],
+                peers: peers.clone(),
+                source: None,
+                bus: bus.connect(zone),
+            };
+            // Nobody is dialled.
+            (links, Arc::default())
         };
         ZoneWiring {
             zone,

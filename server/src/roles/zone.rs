@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +34,8 @@ const QUIET_TIME: Duration = Duration::from_secs(10);
 const RESTART_AFTER_MIN: Duration = Duration::from_millis(250);
 /// The longest wait before a start.
 const RESTART_AFTER_MAX: Duration = Duration::from_secs(8);
+/// How long after it was fenced an instance waits to hear of who has the zone: longer than who takes over needs to tell, and to be listed.
+const HOLDER_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How often a waiting zone looks whether it is to stop.
 const STOP_EVERY: Duration = Duration::from_millis(50);
 
@@ -128,9 +130,9 @@ impl ZoneStart {
             let started = Instant::now();
             // What a panic leaves behind is dropped: the next instance shares queues and records with it, which no panic leaves halfway.
             let panic = match catch_unwind(AssertUnwindSafe(|| self.run_instance(stopping))) {
-                Ok(RunEnd::Stopped) => return Ok(()),
-                Ok(RunEnd::Fenced) => {
-                    self.fenced()?;
+                Ok((RunEnd::Stopped, _)) => return Ok(()),
+                Ok((RunEnd::Fenced, lease)) => {
+                    self.fenced(lease, stopping)?;
                     // It stands by, and asks again when the lease of who has it now may have ended.
                     if !wait_unless_stopped(LEASE_TTL, stopping) {
                         return Ok(());
@@ -158,16 +160,29 @@ impl ZoneStart {
         }
     }
 
-    /// Another instance has the zone. One of the same name would be fenced by this one in turn, again and again.
-    fn fenced(&self) -> anyhow::Result<()> {
-        let other = self.member.as_ref().and_then(|member| member.holder(self.config.zone));
+    /// A newer instance than the one of `lease` has the zone. One of the same name would be fenced by this one in turn, again and again.
+    fn fenced(&self, lease: LeaseEpoch, stopping: &Shutdown) -> anyhow::Result<()> {
+        let Some(member) = &self.member else {
+            anyhow::bail!(
+                "another instance has the zone {}, which only this process runs",
+                self.name
+            );
+        };
+        let gives_up_at = Instant::now() + HOLDER_KNOWN_WITHIN;
+        let newer = loop {
+            let holder = member.holder(self.config.zone);
+            let newer = holder.filter(|(of, _)| *of > lease).map(|(_, instance)| instance);
+            if newer.is_some() || Instant::now() >= gives_up_at || !wait_unless_stopped(STOP_EVERY, stopping) {
+                break newer;
+            }
+        };
         let own = &self.config.instance;
         anyhow::ensure!(
-            other.as_ref().is_some_and(|other| other != own),
-            "another instance has the zone {}, under the name {own} or one that is not known; give each process of a cluster its own --instance",
+            newer.as_ref() != Some(own),
+            "another process has the zone {} under this one's name, {own}; give each process of a cluster its own --instance",
             self.name
         );
-        let holder = other.unwrap_or_default();
+        let holder = newer.as_deref().unwrap_or("an instance that is not listed yet");
         tracing::warn!(
             zone = self.name,
             holder,
@@ -177,19 +192,24 @@ impl ZoneStart {
         Ok(())
     }
 
-    fn run_instance(&self, stopping: &Shutdown) -> RunEnd {
+    /// How it ended, and the last lease that it had.
+    fn run_instance(&self, stopping: &Shutdown) -> (RunEnd, LeaseEpoch) {
         let clock = self.config.clock;
         let first = clock.tick_at(Instant::now()).next();
-        let zone = Zone::new(self.config.clone(), first, (self.connect)());
+        let (links, has_lease) = (self.connect)();
+        let zone = Zone::new(self.config.clone(), first, links);
+        let mut last = LeaseEpoch::default();
         let mut load = Load::new(clock.rate());
         let mut told = Told::default();
-        meridian_zone::run(
+        let end = meridian_zone::run(
             zone,
             clock,
             &self.name,
             || stopping.is_cancelled(),
             |zone, observed| match observed {
                 Observed::Ticked { lease, took } => {
+                    last = lease;
+                    has_lease.store(true, Ordering::Relaxed);
                     match load.ticked(took) {
                         Some(false) => self.health.ready(),
                         Some(true) => self.health.degraded(OVERLOADED),
@@ -206,7 +226,8 @@ impl ZoneStart {
                     }
                 }
             },
-        )
+        );
+        (end, last)
     }
 }
 

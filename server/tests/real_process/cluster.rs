@@ -4,6 +4,7 @@
 mod faults;
 mod processes;
 mod relays;
+mod strangers;
 mod valkey;
 
 use std::{collections::BTreeMap, thread, time::Duration};
@@ -168,6 +169,14 @@ impl Cluster {
             game: demo_game(),
             faults: Faults::default(),
         }
+    }
+
+    /// What `server status` prints.
+    pub fn status(&self) -> String {
+        let (bus, world) = (self.valkey.url(), demo_world());
+        let output = run_in(&self.folder, &["status", "--bus", &bus, "--world", &world]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// What every process has logged.

@@ -177,6 +177,33 @@ fn dumped(output: &Output) -> toml::Table {
 }
 
 #[test]
+fn a_cluster_needs_one_key_and_addresses_that_lead_somewhere() {
+    let folder = folder_with_world("");
+    let clustered = ["--world", "world.toml", "--bus", "valkey://127.0.0.1:1"];
+    for roles in ["auth", "gateway,auth"] {
+        let output = run_in(&folder, &[&clustered[..], &["--roles", roles]].concat());
+        fails_saying(
+            &output,
+            "netcode.private_key: auth and all gateways of a cluster need one",
+        );
+    }
+    let everywhere = [&clustered[..], &["--roles", "gateway", "--gateway", "0.0.0.0:0"]].concat();
+    let output = command_in(&folder)
+        .args(everywhere)
+        .env("MERIDIAN_NETCODE__PRIVATE_KEY", NETCODE_KEY)
+        .output()
+        .unwrap();
+    fails_saying(&output, "gateway.public_address: the gateway listens on 0.0.0.0");
+    let untrusted = [&clustered[..], &["--roles", "auth", "--bus-authority", "nowhere.pem"]].concat();
+    let output = command_in(&folder)
+        .args(untrusted)
+        .env("MERIDIAN_NETCODE__PRIVATE_KEY", NETCODE_KEY)
+        .output()
+        .unwrap();
+    fails_saying(&output, "bus.authority: cannot read nowhere.pem");
+}
+
+#[test]
 fn histories_are_simulated_told_and_simulated_again() {
     let folder = folder_with_world("");
     let many = run_in(&folder, &["sim", "--seeds", "30", "--steps", "100"]);

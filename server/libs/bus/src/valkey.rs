@@ -279,7 +279,16 @@ impl ValkeyWorld {
     ///
     /// If the world ticks at another rate, or the store does not answer.
     pub async fn agree(&self, facts: &WorldFacts) -> Result<Agreed, ValkeyError> {
-        self.shared.control.agree(facts).await
+        self.shared.control.agree(facts, false).await
+    }
+
+    /// From now on this document counts: nobody may be running by another one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::agree`].
+    pub async fn adopt(&self, facts: &WorldFacts) -> Result<Agreed, ValkeyError> {
+        self.shared.control.agree(facts, true).await
     }
 
     /// What time it is at the store: the world's time. The quickest of several round trips tells.

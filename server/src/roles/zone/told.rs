@@ -20,8 +20,8 @@ pub(super) struct ClusterMember {
 }
 
 impl ClusterMember {
-    /// The name of the newest instance that serves a zone, as far as is known.
-    pub(super) fn holder(&self, wanted: ZoneId) -> Option<String> {
+    /// The newest instance that serves a zone, as far as is known: its lease and its name.
+    pub(super) fn holder(&self, wanted: ZoneId) -> Option<(LeaseEpoch, String)> {
         let services = self.cluster.services();
         let serving = services.iter().filter_map(|listed| match listed.service.kind {
             ServiceKind::Zone { zone, lease } if zone == wanted => Some((lease, &listed.service.instance)),
@@ -29,7 +29,7 @@ impl ClusterMember {
         });
         serving
             .max_by_key(|(lease, _)| *lease)
-            .map(|(_, instance)| instance.clone())
+            .map(|(lease, instance)| (lease, instance.clone()))
     }
 }
 

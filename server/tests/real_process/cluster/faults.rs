@@ -47,7 +47,7 @@ fn a_zone_that_is_killed_is_taken_over_by_another_instance_that_stood_by() {
 }
 
 #[test]
-fn a_zone_that_hangs_beyond_its_lease_ends_when_another_instance_has_it_by_then() {
+fn a_zone_that_hangs_beyond_its_lease_stands_by_when_another_instance_has_it_by_then() {
     let mut cluster = Cluster::start();
     cluster.add_zone("spare", "north-east");
     let report = cluster.under_a_swarm(MEASURED_LONG, |cluster| {
@@ -57,6 +57,9 @@ fn a_zone_that_hangs_beyond_its_lease_ends_when_another_instance_has_it_by_then(
         zombie.signal("CONT");
     });
     cluster.assert_survived(&report);
+    let zombie = cluster.process("north-east");
+    assert!(zombie.is_running(), "{}", zombie.log());
+    assert!(zombie.log().contains("this one stands by"), "{}", zombie.log());
 }
 
 #[test]

@@ -157,6 +157,12 @@ impl Process {
         exited.unwrap()
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
     /// All that it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log_file).unwrap_or_default()

@@ -35,7 +35,7 @@ pub struct WorldFacts {
 pub struct Agreed {
     /// When tick 0 was due, since the Unix epoch.
     pub epoch: Duration,
-    /// The hash of the document that the processes before this one had, where it was another: they must not be running any more.
+    /// The hash of the document that counts, where it is another: that of the processes before this one.
     pub other_document: Option<String>,
 }
 
@@ -88,9 +88,13 @@ impl Control {
         Ok(answer)
     }
 
-    pub(super) async fn agree(&self, facts: &WorldFacts) -> Result<Agreed, ValkeyError> {
+    /// `is_new`: the document counts from now on, whatever it was before.
+    pub(super) async fn agree(&self, facts: &WorldFacts, is_new: bool) -> Result<Agreed, ValkeyError> {
         let mut question = call(ScriptName::Agree, &[self.store.keys().meta()]);
-        question.arg(facts.tick_rate_hz).arg(&facts.document_hash);
+        question
+            .arg(facts.tick_rate_hz)
+            .arg(&facts.document_hash)
+            .arg(u8::from(is_new));
         let mut agreed = Parts::new(self.ask(&question).await?)?;
         let (rate, epoch_us, document) = (agreed.number()?, agreed.number()?, agreed.text()?);
         let stored = rate

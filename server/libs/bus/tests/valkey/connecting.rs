@@ -184,6 +184,9 @@ fn a_worlds_rate_is_what_its_first_process_said_and_a_changed_document_is_told()
     assert_eq!(agree("b", 30), Err(other.clone()));
     assert!(other.to_string().contains("60") && other.to_string().contains("30"));
     assert_eq!(agree("b", 60), Ok(agreed(Some("a"))));
+    assert_eq!(agree("b", 60), Ok(agreed(Some("a"))), "who asks does not change it");
+    let adopted = runtime.block_on(world.adopt(&facts("b", 60)));
+    assert_eq!(adopted, Ok(agreed(Some("a"))));
     assert_eq!(agree("b", 60), Ok(agreed(None)));
     drop(options);
 }
