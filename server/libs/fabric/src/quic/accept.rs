@@ -1,106 +1,67 @@
 //! Accepting links: who dials is asked for its hello, and gets a link or is told why not.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::carried::Carried;
 use super::clock::OtherClock;
 use super::endpoint::Core;
+use super::handshakes::{Admission, HandshakePermit, Handshakes};
 use super::hello::{Answer, Hello, HelloError, Party, Refusal, read_hello, told_reason, write_answer};
 use super::link::{AnyLink, CloseCode, End, Link};
 use super::meters::Ends;
+use super::refusals::Refusals;
 use super::run::{self, Session};
 use super::serving::{AcceptedLink, Served};
-use crate::metric_definitions::FABRIC_REFUSED;
+use super::tls::{FabricRole, is_crypto};
 use crate::{GatewayMessage, PeerMessage, ZoneMessage};
 
-/// Handshakes and hellos under way: a world's gateways and neighbours may all come at once after a restart. What comes beyond it is
-/// refused, and comes again.
-pub(super) const HANDSHAKES_MAX: usize = 128;
-/// Handshakes under way beyond which a peer must show that it receives at its address before it costs a signature.
-const HANDSHAKES_UNPROVEN_MAX: usize = HANDSHAKES_MAX / 4;
 /// Links that a process accepts: sixteen zones with a gateway for each 250 of 32,000 players, and neighbours.
 const ACCEPTED_MAX: usize = 4_096;
 /// A hello that was not read after so long does not come.
 pub(super) const HELLO_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a refused peer is waited for to read why.
 const REFUSED_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Peers whose last refusal is remembered, so that it is logged once and not with each retry. Those beyond it are not logged: anybody
-/// can send packets from as many addresses as he likes.
-const REFUSED_PEERS_MAX: usize = 256;
-/// How long a refusal is remembered at least.
-const REFUSED_KEPT: Duration = Duration::from_secs(60);
-
 /// Accepts until the endpoint is closed.
 pub(super) async fn accept_all(core: Arc<Core>) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Arc::new(Handshakes::default());
     let accepted = Arc::new(Semaphore::new(ACCEPTED_MAX));
     let refusals = Arc::new(Refusals::default());
     while let Some(incoming) = core.endpoint.accept().await {
-        let under_way = HANDSHAKES_MAX - handshakes.available_permits();
-        if under_way >= HANDSHAKES_UNPROVEN_MAX && !incoming.remote_address_validated() && incoming.may_retry() {
-            // It fails where no retry is possible, which was asked.
-            let _ = incoming.retry();
-            continue;
-        }
-        let permits = (
-            Arc::clone(&handshakes).try_acquire_owned(),
-            Arc::clone(&accepted).try_acquire_owned(),
-        );
-        let (Ok(handshake), Ok(link)) = permits else {
-            refusals.count(incoming.remote_address(), Refusal::Busy, "too many links or handshakes");
+        let address = incoming.remote_address();
+        let is_proven = incoming.remote_address_validated() || !incoming.may_retry();
+        let handshake = match handshakes.admit(address.ip(), is_proven) {
+            Admission::GoesOn(permit) => permit,
+            Admission::MustProve => {
+                // It fails where no retry is possible, which was asked.
+                let _ = incoming.retry();
+                continue;
+            }
+            Admission::Refused(reason) => {
+                refusals.count(address, Refusal::Busy, reason);
+                incoming.refuse();
+                continue;
+            }
+        };
+        let Ok(link) = Arc::clone(&accepted).try_acquire_owned() else {
+            refusals.count(address, Refusal::Busy, "the process has as many links as it may have");
             incoming.refuse();
             continue;
         };
         let acceptor = Acceptor {
             core: Arc::clone(&core),
             refusals: Arc::clone(&refusals),
-            address: incoming.remote_address(),
+            address,
         };
         tokio::spawn(async move {
             acceptor.accept(incoming, handshake).await;
             drop(link);
         });
-    }
-}
-
-/// What was refused: counted each time, logged when the reason is another than the time before.
-#[derive(Default)]
-struct Refusals {
-    last: Mutex<HashMap<SocketAddr, (Refusal, Instant)>>,
-}
-
-impl Refusals {
-    fn count(&self, address: SocketAddr, refusal: Refusal, reason: &str) {
-        metrics::counter!(FABRIC_REFUSED, "side" => "accepting", "reason" => refusal.label()).increment(1);
-        if self.is_news(address, refusal, Instant::now()) {
-            tracing::warn!(%address, code = refusal.label(), reason, "a peer is refused");
-        }
-    }
-
-    fn is_news(&self, address: SocketAddr, refusal: Refusal, now: Instant) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.len() >= REFUSED_PEERS_MAX && !last.contains_key(&address) {
-            last.retain(|_, (_, since)| now.saturating_duration_since(*since) < REFUSED_KEPT);
-            if last.len() >= REFUSED_PEERS_MAX {
-                return false;
-            }
-        }
-        let before = last.insert(address, (refusal, now));
-        before.is_none_or(|(before, _)| before != refusal)
-    }
-
-    fn forget(&self, address: SocketAddr) {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&address);
     }
 }
 
@@ -128,8 +89,9 @@ enum Ungreeted {
 }
 
 impl Acceptor {
-    async fn accept(self, incoming: Incoming, handshake: OwnedSemaphorePermit) {
-        let greeted = tokio::time::timeout(HELLO_WAIT_MAX, greet(incoming)).await;
+    async fn accept(self, incoming: Incoming, handshake: HandshakePermit) {
+        let until = tokio::time::Instant::now() + HELLO_WAIT_MAX;
+        let greeted = tokio::time::timeout_at(until, greet(incoming, handshake)).await;
         let greeted = match greeted {
             Ok(Ok(greeted)) => greeted,
             Ok(Err(Ungreeted::Connection(error))) => return self.no_connection(&error),
@@ -147,12 +109,8 @@ impl Acceptor {
                     .count(self.address, Refusal::Late, "no hello came in time");
             }
         };
-        drop(handshake);
         match self.check(&greeted) {
-            Ok(served) => {
-                self.refusals.forget(self.address);
-                self.start(greeted, &served).await;
-            }
+            Ok(served) => self.start(greeted, &served, until).await,
             Err((refusal, reason)) => {
                 let Greeted { connection, send, .. } = greeted;
                 self.refuse(&connection, Some(send), refusal, &reason).await;
@@ -161,16 +119,25 @@ impl Acceptor {
     }
 
     fn no_connection(&self, error: &ConnectionError) {
-        match error {
-            ConnectionError::TransportError(_) => {
-                let reason = format!(
-                    "{error}; its certificate must be of this authority, valid now, and not be meant for something else"
-                );
-                self.refusals.count(self.address, Refusal::Certificate, &reason);
-            }
-            // The peer has told itself, or is gone: its own logs say more.
-            _ => tracing::debug!(address = %self.address, %error, "a handshake has ended early"),
-        }
+        let is_theirs = match error {
+            ConnectionError::TransportError(error) => is_crypto(error.code).then_some(false),
+            ConnectionError::ConnectionClosed(close) => is_crypto(close.error_code).then_some(true),
+            _ => None,
+        };
+        let reason = match is_theirs {
+            Some(false) => format!(
+                "{error}; its certificate must be of the same authority as this process's, valid now, and not be meant for \
+                 something else: issue it one"
+            ),
+            Some(true) => format!(
+                "{error}: it does not accept this process's certificate; both must be of the same authority and valid now, and \
+                 this one must name {}, whom others dial",
+                FabricRole::Zone.server_name()
+            ),
+            // The peer is gone: its own logs say more.
+            None => return tracing::debug!(address = %self.address, %error, "a handshake has ended early"),
+        };
+        self.refusals.count(self.address, Refusal::Certificate, &reason);
     }
 
     /// The zone that the peer wants, if it may have a link to it.
@@ -219,30 +186,33 @@ impl Acceptor {
         run::close(connection, CloseCode::Refused);
     }
 
-    async fn start(&self, greeted: Greeted, served: &Served) {
+    async fn start(&self, greeted: Greeted, served: &Served, until: tokio::time::Instant) {
         match greeted.hello.party.clone() {
             Party::Gateway(gateway) => {
                 let accept = |end| AcceptedLink::Gateway {
                     gateway,
                     end: Arc::new(end),
                 };
-                self.carry::<ZoneMessage, GatewayMessage>(greeted, served, accept).await;
+                self.carry::<ZoneMessage, GatewayMessage>(greeted, served, until, accept)
+                    .await;
             }
             Party::Zone(zone) => {
                 let accept = |end| AcceptedLink::Peer {
                     zone,
                     end: Arc::new(end),
                 };
-                self.carry::<PeerMessage, PeerMessage>(greeted, served, accept).await;
+                self.carry::<PeerMessage, PeerMessage>(greeted, served, until, accept)
+                    .await;
             }
         }
     }
 
-    /// Hands the zone its end, welcomes the peer and carries their messages.
+    /// Hands the zone its end, welcomes the peer (`until` then at most) and carries their messages.
     async fn carry<Out: Carried, In: Carried>(
         &self,
         greeted: Greeted,
         served: &Served,
+        until: tokio::time::Instant,
         accept: impl FnOnce(End<Out, In>) -> AcceptedLink,
     ) {
         let Greeted {
@@ -266,9 +236,28 @@ impl Acceptor {
             heard: clock.nanoseconds(heard),
             answered: clock.nanoseconds(Instant::now()),
         };
-        if let Err(error) = write_answer(&mut send, &answer).await {
-            tracing::debug!(address = %self.address, %error, "a peer has left before its welcome");
-            return link.outbox.close();
+        let _closes = run::ClosesOutbox(&link);
+        let welcomed = tokio::select! {
+            // First, so that a link that ends at once is one that was welcomed.
+            biased;
+            written = tokio::time::timeout_at(until, write_answer(&mut send, &answer)) => written.map_err(|_| CloseCode::Refused),
+            code = link.ended() => Err(code),
+        };
+        match welcomed {
+            Ok(Ok(())) => self.refusals.forget(self.address),
+            Ok(Err(error)) => {
+                return tracing::debug!(address = %self.address, %error, "a peer has left before its welcome");
+            }
+            Err(code) => {
+                if code == CloseCode::Refused {
+                    self.refusals.count(
+                        self.address,
+                        Refusal::Late,
+                        "it did not take the answer to its hello in time",
+                    );
+                }
+                return run::close(&connection, code);
+            }
         }
         let ends = Ends {
             local: hello.zone.to_string(),
@@ -288,9 +277,11 @@ impl Acceptor {
     }
 }
 
-async fn greet(incoming: Incoming) -> Result<Greeted, Ungreeted> {
+async fn greet(incoming: Incoming, handshake: HandshakePermit) -> Result<Greeted, Ungreeted> {
     let connecting = incoming.accept().map_err(Ungreeted::Connection)?;
     let connection = connecting.await.map_err(Ungreeted::Connection)?;
+    // Its certificate is one of the authority's: from here on it counts as a link.
+    drop(handshake);
     let (send, mut receive) = connection.accept_bi().await.map_err(Ungreeted::Connection)?;
     match read_hello(&mut receive).await {
         Ok(hello) => Ok(Greeted {
@@ -305,34 +296,5 @@ async fn greet(incoming: Incoming) -> Result<Greeted, Ungreeted> {
             let answers = !matches!(error, HelloError::Magic);
             Err(Ungreeted::Hello(connection, answers.then_some(send), error))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_news_once_until_its_reason_changes() {
-        let (refusals, now) = (Refusals::default(), Instant::now());
-        let address = SocketAddr::from(([127, 0, 0, 1], 7));
-        assert!(refusals.is_news(address, Refusal::World, now));
-        assert!(!refusals.is_news(address, Refusal::World, now));
-        assert!(refusals.is_news(address, Refusal::Zone, now));
-        refusals.forget(address);
-        assert!(refusals.is_news(address, Refusal::Zone, now));
-    }
-
-    #[test]
-    fn peers_without_number_are_neither_remembered_nor_logged() {
-        let (refusals, now) = (Refusals::default(), Instant::now());
-        let is_news = |port: usize, now| {
-            let address = SocketAddr::from(([127, 0, 0, 1], port as u16));
-            refusals.is_news(address, Refusal::Malformed, now)
-        };
-        let news = (0..10 * REFUSED_PEERS_MAX).filter(|port| is_news(*port, now)).count();
-        assert_eq!(news, REFUSED_PEERS_MAX);
-        assert_eq!(refusals.last.lock().unwrap().len(), REFUSED_PEERS_MAX);
-        assert!(is_news(60_000, now + REFUSED_KEPT));
     }
 }

@@ -16,7 +16,7 @@ use super::hello::{Answer, Hello, HelloError, Party, Refusal, read_answer, write
 use super::link::{CloseCode, Link};
 use super::meters::Ends;
 use super::run::{self, Session};
-use super::tls::FabricRole;
+use super::tls::{FabricRole, is_crypto};
 use crate::metric_definitions::FABRIC_REFUSED;
 
 /// What is waited after the first failure; twice as long after each further one.
@@ -27,8 +27,6 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const ADDRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// A link that lasted so long was a good one: after it the waits begin anew.
 const LASTED_MIN: Duration = Duration::from_secs(1);
-/// QUIC tells alerts of TLS as codes from here on, 256 of them (RFC 9001, section 4.8).
-const CRYPTO_ERROR_FIRST: u64 = 0x100;
 
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]
@@ -50,13 +48,12 @@ enum DialError {
 impl DialError {
     /// What became of a connection.
     fn of(error: ConnectionError) -> Self {
-        let is_crypto = |code: u64| (CRYPTO_ERROR_FIRST..CRYPTO_ERROR_FIRST + 0x100).contains(&code);
-        let code = match &error {
-            ConnectionError::TransportError(error) => u64::from(error.code),
-            ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
-            _ => 0,
+        let is_of_certificates = match &error {
+            ConnectionError::TransportError(error) => is_crypto(error.code),
+            ConnectionError::ConnectionClosed(close) => is_crypto(close.error_code),
+            _ => false,
         };
-        if is_crypto(code) {
+        if is_of_certificates {
             Self::Certificate(error)
         } else {
             Self::Unreachable(error)

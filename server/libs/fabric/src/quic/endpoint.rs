@@ -74,6 +74,8 @@ pub struct FabricEndpoint {
     core: Arc<Core>,
     runtime: Handle,
     local_addr: SocketAddr,
+    /// Whether the certificate names the role of a zone.
+    may_serve: bool,
 }
 
 impl FabricEndpoint {
@@ -111,13 +113,11 @@ impl FabricEndpoint {
         });
         runtime.spawn(accept::accept_all(Arc::clone(&core)));
         let runtime = runtime.clone();
-        if !tls.roles().contains(&FabricRole::Zone) {
-            tracing::debug!("the certificate does not name the role of a zone: this process can dial only");
-        }
         Ok(Self {
             core,
             runtime,
             local_addr,
+            may_serve: tls.allows(FabricRole::Zone),
         })
     }
 
@@ -128,7 +128,13 @@ impl FabricEndpoint {
 
     /// Accepts links for a zone of this process while the source is held. Serving a zone again (it was started anew) ends what the
     /// former source was given.
+    /// Without the role [`FabricRole::Zone`] in the process's certificate nobody will take a link to it: ask [`FabricTls::allows`] before.
     pub fn serve(&self, zone: ZoneId) -> Arc<dyn LinkSource> {
+        if !self.may_serve {
+            let role = FabricRole::Zone;
+            tracing::error!(%zone, name = role.server_name(),
+                "the certificate does not name the role of a zone: nobody will link to this one; issue a certificate with the role {role:?}");
+        }
         self.core.registry.serve(zone)
     }
 

@@ -100,7 +100,7 @@ impl SentSoFar {
 }
 
 /// Closes a link's outbox however its task ends: also when the runtime drops it.
-struct ClosesOutbox<'a, Out: Carried, In: Carried>(&'a Link<Out, In>);
+pub(super) struct ClosesOutbox<'a, Out: Carried, In: Carried>(pub(super) &'a Link<Out, In>);
 
 impl<Out: Carried, In: Carried> Drop for ClosesOutbox<'_, Out, In> {
     fn drop(&mut self) {

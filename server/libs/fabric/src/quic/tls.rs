@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use quinn::TransportErrorCode;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::CryptoProvider;
@@ -17,6 +18,14 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 /// What both sides must have in common before they exchange a byte of the fabric. The version is not in it: a wrong one is told
 /// in the answer to the hello, which says more than a failed handshake.
 pub(super) const ALPN: &[u8] = b"meridian-fabric";
+
+/// QUIC tells alerts of TLS as codes from here on, 256 of them (RFC 9001, section 4.8).
+const CRYPTO_ERROR_FIRST: u64 = 0x100;
+
+/// Whether a connection that was closed with this code has failed for what TLS has refused: mostly a certificate.
+pub(super) fn is_crypto(code: TransportErrorCode) -> bool {
+    (CRYPTO_ERROR_FIRST..CRYPTO_ERROR_FIRST + 0x100).contains(&u64::from(code))
+}
 
 /// What a process is in the fabric: a name in its certificate, which the other side checks. A certificate may have several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +153,11 @@ impl FabricTls {
     /// The roles that the process's certificate names.
     pub fn roles(&self) -> &[FabricRole] {
         &self.roles
+    }
+
+    /// Whether the process's certificate names a role: others refuse what it does in one that it does not name.
+    pub fn allows(&self, role: FabricRole) -> bool {
+        self.roles.contains(&role)
     }
 
     pub(super) fn server(&self) -> Arc<QuicServerConfig> {
@@ -295,6 +309,8 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         assert_eq!(load("zone.pem", "zone.key"), Ok(vec![FabricRole::Zone]));
+        let zone = FabricTls::load(&path("ca.pem"), &path("zone.pem"), &path("zone.key")).unwrap();
+        assert!(zone.allows(FabricRole::Zone) && !zone.allows(FabricRole::Gateway) && !zone.allows(FabricRole::Admin));
         let error_of = |certificate, key| load(certificate, key).unwrap_err();
         assert!(error_of("stranger.pem", "stranger.key").contains("stranger.pem is not a valid certificate"));
         assert!(error_of("zone.pem", "gateway.key").contains("do not belong together"));

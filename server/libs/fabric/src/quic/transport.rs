@@ -11,7 +11,7 @@ use quinn::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::accept::HANDSHAKES_MAX;
+use super::handshakes::HANDSHAKES_MAX;
 use super::tls::FabricTls;
 use super::wire::STREAM_BYTES_MAX;
 

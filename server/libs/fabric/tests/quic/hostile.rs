@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use meridian_fabric::{AcceptedLink, FABRIC_VERSION, FabricRole};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,6 +17,11 @@ const REFUSED: u64 = 1;
 /// The code that who sends what is no message is closed with.
 const MALFORMED: u64 = 2;
 
+/// The code that a link is closed with when its zone does not want it any more.
+const LEFT: u64 = 0;
+/// The code that a link is closed with when a newer one of its name took its place.
+const REPLACED: u64 = 3;
+
 /// A connection of its own making to a zone.
 struct Raw {
     _endpoint: Endpoint,
@@ -25,7 +30,7 @@ struct Raw {
     receive: RecvStream,
 }
 
-fn config(files: &Files) -> ClientConfig {
+pub fn config(files: &Files) -> ClientConfig {
     let read = |path| std::fs::read(path).unwrap();
     let mut roots = RootCertStore::empty();
     roots
@@ -60,9 +65,15 @@ fn hello(version: u16, name: &str) -> Vec<u8> {
 
 impl Raw {
     async fn connect(pair: &Pair) -> Self {
+        Self::connect_with(pair, TransportConfig::default()).await
+    }
+
+    async fn connect_with(pair: &Pair, transport: TransportConfig) -> Self {
         let files = pair.world.files("raw", &[FabricRole::Gateway]);
         let mut endpoint = Endpoint::client(LOOPBACK).unwrap();
-        endpoint.set_default_client_config(config(&files));
+        let mut config = config(&files);
+        config.transport_config(Arc::new(transport));
+        endpoint.set_default_client_config(config);
         let connecting = endpoint
             .connect(pair.zones.local_addr(), "zone.fabric.meridian")
             .unwrap();
@@ -85,6 +96,15 @@ impl Raw {
         raw
     }
 
+    /// One that has said a right hello, and takes not a byte of an answer.
+    async fn deaf(pair: &Pair) -> Self {
+        let mut transport = TransportConfig::default();
+        transport.stream_receive_window(VarInt::from_u32(0));
+        let mut raw = Self::connect_with(pair, transport).await;
+        raw.send.write_all(&hello(FABRIC_VERSION, "raw")).await.unwrap();
+        raw
+    }
+
     /// What was answered, from the magic on.
     async fn answer(&mut self) -> Vec<u8> {
         let mut length = [0; 2];
@@ -97,7 +117,8 @@ impl Raw {
 
     /// The code that the zone closes the connection with.
     async fn closed_with(&self) -> u64 {
-        match self.connection.closed().await {
+        let closed = tokio::time::timeout(PATIENCE, self.connection.closed()).await;
+        match closed.expect("the connection is still there") {
             ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
             other => panic!("{other}"),
         }
@@ -168,6 +189,34 @@ fn who_says_nothing_is_closed() {
         raw.connection.closed().await;
     });
     until("it to be counted", || refused("late") == 1);
+    still_works(&pair);
+}
+
+#[test]
+fn who_takes_no_answer_to_its_hello_loses_its_link_and_is_counted() {
+    let pair = Pair::new();
+    let raw = pair.world.runtime.block_on(Raw::deaf(&pair));
+    let (name, end) = accept_gateway(&pair.source);
+    assert_eq!(name, "raw");
+    until("the end of the link", || end.is_closed());
+    until("it to be counted", || refused("late") == 1);
+    assert_eq!(pair.world.runtime.block_on(raw.closed_with()), REFUSED);
+    still_works(&pair);
+}
+
+#[test]
+fn a_link_whose_answer_was_not_taken_yet_ends_when_it_is_replaced_or_dropped() {
+    let pair = Pair::new();
+    let first = pair.world.runtime.block_on(Raw::deaf(&pair));
+    let (_, former) = accept_gateway(&pair.source);
+    let second = pair.world.runtime.block_on(Raw::deaf(&pair));
+    let (name, end) = accept_gateway(&pair.source);
+    assert_eq!(name, "raw");
+    assert_eq!(pair.world.runtime.block_on(first.closed_with()), REPLACED);
+    until("the end of the former link", || former.is_closed());
+    drop(end);
+    assert_eq!(pair.world.runtime.block_on(second.closed_with()), LEFT);
+    assert_eq!(refused("late"), 0);
     still_works(&pair);
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod echo;
+mod handshakes;
 mod hostile;
 mod links;
 mod lossy;

@@ -56,7 +56,7 @@ pub fn warnings(of: &str) -> Vec<String> {
         .collect()
 }
 
-fn refused(side: &str, reason: &str) -> u64 {
+pub fn refused(side: &str, reason: &str) -> u64 {
     let labels = [format!("side=\"{side}\""), format!("reason=\"{reason}\"")];
     counted("meridian_fabric_refused_total", &[&labels[0], &labels[1]])
 }
@@ -104,8 +104,14 @@ fn a_process_of_another_authority_gets_no_link() {
     let source = zones.serve(ZONE);
     let files = world.strangers_files("stranger", &[FabricRole::Gateway]);
     let gateways = world.endpoint("stranger", load(&files), stamp("meadow"));
-    // It does not trust the zone either, and says so first.
-    is_refused(&gateways, &zones, ("certificate", None), "same authority");
+    // It does not trust the zone either, and says so first. The zone tells its own operator that.
+    is_refused(
+        &gateways,
+        &zones,
+        ("certificate", Some("certificate")),
+        "same authority",
+    );
+    assert_eq!(warnings("does not accept this process's certificate").len(), 1);
     assert!(source.try_accept().is_none());
 }
 
@@ -142,11 +148,52 @@ fn a_certificate_without_the_role_of_a_gateway_gets_no_gateways_link() {
 }
 
 #[test]
+fn of_a_host_with_several_processes_of_another_authority_one_warning_is_enough() {
+    keep_warnings();
+    let world = World::new();
+    let zones = world.zones("zones");
+    let _source = zones.serve(ZONE);
+    let name = |index| format!("stranger {index}");
+    let tls = |index| load(&world.strangers_files(&name(index), &[FabricRole::Gateway]));
+    let strangers: Vec<_> = (0..3)
+        .map(|index| world.endpoint(&name(index), tls(index), stamp("meadow")))
+        .collect();
+    let dial = |stranger: &FabricEndpoint| dial(stranger, "a stranger", zones.local_addr());
+    let _ends: Vec<_> = strangers.iter().map(dial).collect();
+    until("refusals of all of them", || {
+        refused("accepting", "certificate") >= 9 && warnings("a stranger").len() == strangers.len()
+    });
+    let said = warnings("a peer is refused");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("same authority") && said[0].contains("code=\"certificate\""),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_process_without_the_role_of_a_zone_that_is_to_serve_one_is_told_so() {
+    keep_warnings();
+    let world = World::new();
+    let gateways = world.gateways("gateways");
+    assert!(warnings("zone.fabric.meridian").is_empty());
+    let _source = gateways.serve(ZONE);
+    let said = warnings("zone.fabric.meridian");
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
+#[test]
 fn a_gateway_does_not_talk_to_who_is_no_zone() {
     let world = World::new();
     let (imposter, gateways) = (world.gateways("imposter"), world.gateways("gateways"));
     let source = imposter.serve(ZONE);
-    is_refused(&gateways, &imposter, ("certificate", None), "name its role");
+    is_refused(
+        &gateways,
+        &imposter,
+        ("certificate", Some("certificate")),
+        "name its role",
+    );
+    assert_eq!(warnings("does not accept this process's certificate").len(), 1);
     assert!(source.try_accept().is_none());
 }
 

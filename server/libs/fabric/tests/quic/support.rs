@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 pub const ZONE: ZoneId = ZoneId(3);
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// A condition that does not come to hold in this time never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` has a value.
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -114,8 +114,12 @@ impl World {
     }
 
     pub fn endpoint(&self, name: &str, tls: FabricTls, world: WorldStamp) -> FabricEndpoint {
+        self.endpoint_at(LOOPBACK, name, tls, world)
+    }
+
+    pub fn endpoint_at(&self, listen: SocketAddr, name: &str, tls: FabricTls, world: WorldStamp) -> FabricEndpoint {
         let options = FabricOptions {
-            listen: LOOPBACK,
+            listen,
             tls,
             world,
             process: name.to_owned(),
