@@ -17,7 +17,7 @@ pub use message::{
 };
 pub use quic::{
     ACTION_PAYLOAD_BYTES_MAX, AcceptedLink, AddressFn, FABRIC_VERSION, FabricBindError, FabricEndpoint, FabricOptions,
-    FabricRole, FabricTls, FabricTlsError, LinkSource, NAME_BYTES_MAX, REASON_BYTES_MAX, SNAPSHOT_BYTES_MAX,
+    FabricRole, FabricTls, FabricTlsError, LeaseFn, LinkSource, NAME_BYTES_MAX, REASON_BYTES_MAX, SNAPSHOT_BYTES_MAX,
     SNAPSHOT_ENTITIES_MAX, SNAPSHOT_PROBES_MAX, WorldStamp,
 };
 

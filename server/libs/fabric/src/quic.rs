@@ -4,6 +4,10 @@
 //! dials zones and a zone may dial its neighbours; whoever dials connects again by itself, whoever accepts gets a new end each time. What waits
 //! when a connection ends is dropped, and its sender says again what must not be lost, as within one process.
 //!
+//! **One link per party.** A gateway's name and a zone's number have one link to a zone; a later one takes its place. A zone's instance says its
+//! lease when it dials: one that is older than who has the link is refused, so that a process that stands by never takes what its
+//! better has.
+//!
 //! | message | carried by | when there is too much of it | order |
 //! | --- | --- | --- | --- |
 //! | `Join`, `Leave`, `Action`, `Resync`; `Left`, `JoinRefused`; a peer's `Action` | the link's ordered stream | `Full` | as sent; a `Left` after the snapshots that were sent before it came or are lost |
@@ -42,7 +46,7 @@ mod tls;
 mod transport;
 mod wire;
 
-pub use endpoint::{AddressFn, FabricBindError, FabricEndpoint, FabricOptions};
+pub use endpoint::{AddressFn, FabricBindError, FabricEndpoint, FabricOptions, LeaseFn};
 pub use hello::{FABRIC_VERSION, WorldStamp};
 pub use serving::{AcceptedLink, LinkSource};
 pub use tls::{FabricRole, FabricTls, FabricTlsError};

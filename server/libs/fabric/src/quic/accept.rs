@@ -226,9 +226,10 @@ impl Acceptor {
         link.outbox.open();
         let any: Arc<dyn AnyLink> = Arc::clone(&link) as _;
         let accepted = accept(End::accepted(Arc::clone(&link)));
-        if let Err(refusal) = served.admit(hello.party.clone(), Arc::downgrade(&any), accepted) {
-            let reason = format!("zone {} takes no more links now; it will later", hello.zone);
-            return self.refuse(&connection, Some(send), refusal, &reason).await;
+        let instance = (hello.party.clone(), hello.lease);
+        if let Err(error) = served.admit(instance, Arc::downgrade(&any), accepted) {
+            let reason = format!("zone {}: {error}", hello.zone);
+            return self.refuse(&connection, Some(send), error.refusal(), &reason).await;
         }
         let clock = self.core.clock;
         let answer = Answer::Welcome {

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_ids::ZoneId;
+use meridian_ids::{LeaseEpoch, ZoneId};
 use quinn::{ConnectError, Connection, ConnectionError};
 use rand::RngExt;
 
 use super::accept::HELLO_WAIT_MAX;
 use super::carried::Carried;
 use super::clock::{Exchange, OtherClock};
-use super::endpoint::{AddressFn, Core};
+use super::endpoint::{AddressFn, Core, LeaseFn};
 use super::hello::{Answer, Hello, HelloError, Party, Refusal, read_answer, write_hello};
 use super::link::{CloseCode, Link};
 use super::meters::Ends;
@@ -72,6 +72,17 @@ impl DialError {
         }
     }
 
+    /// Whether a newer instance has the link.
+    fn is_outdated(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: Refusal::Outdated,
+                ..
+            }
+        )
+    }
+
     /// Whether waiting alone does not help.
     fn needs_somebody(&self) -> bool {
         !matches!(self, Self::Unreachable(_) | Self::Late)
@@ -95,6 +106,11 @@ impl Retries {
         self.next = (self.next * 2).min(RETRY_MAX);
         wait
     }
+
+    /// What has failed does not soon succeed: from here on the longest waits.
+    fn slow_down(&mut self) {
+        self.next = RETRY_MAX;
+    }
 }
 
 /// What keeps a link to a zone.
@@ -104,6 +120,22 @@ pub(super) struct Dialler<Out: Carried, In: Carried> {
     pub(super) party: Party,
     pub(super) zone: ZoneId,
     pub(super) address: AddressFn,
+    /// How new this instance is.
+    pub(super) lease: LeaseFn,
+}
+
+/// What a dial goes by: when it changes, the next one need not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Aim {
+    address: SocketAddr,
+    lease: Option<LeaseEpoch>,
+}
+
+impl Aim {
+    /// Whether dialling this one may succeed where dialling the former has failed.
+    fn is_better_than(self, former: Option<Self>) -> bool {
+        former.is_none_or(|former| self.address != former.address || self.lease > former.lease)
+    }
 }
 
 /// What became of the dials since the last link.
@@ -111,8 +143,8 @@ struct Attempts {
     retries: Retries,
     /// The last failure: another one of its kind is not logged.
     failure: Option<&'static str>,
-    /// Where the last dial went to.
-    dialled: Option<SocketAddr>,
+    /// Where the last dial went to, and what it said.
+    dialled: Option<Aim>,
 }
 
 impl<Out: Carried, In: Carried> Dialler<Out, In> {
@@ -139,8 +171,8 @@ impl<Out: Carried, In: Carried> Dialler<Out, In> {
             tracing::info!(local = %ends.local, peer = %ends.peer, reason = %ended, "link ended");
             if ended.is_by_peer(CloseCode::Replaced) {
                 // Two of one name would take the link from each other as fast as they can.
-                tracing::warn!(local = %ends.local, peer = %ends.peer,
-                    "another process has linked under this name; give each gateway a name of its own");
+                tracing::warn!(local = %ends.local, peer = %ends.peer, advice = self.party.advice_on_another(),
+                    "another process has linked under this name");
             } else if since.elapsed() >= LASTED_MIN {
                 attempts.retries = Retries::new();
             }
@@ -164,12 +196,17 @@ impl<Out: Carried, In: Carried> Dialler<Out, In> {
 
     async fn dial_until_linked(&self, attempts: &mut Attempts) -> Session {
         loop {
-            let address = self.known_address().await;
-            attempts.dialled = Some(address);
-            let dialled = tokio::time::timeout(HELLO_WAIT_MAX, self.dial(address)).await;
+            let aim = self.known_aim().await;
+            attempts.dialled = Some(aim);
+            let dialled = tokio::time::timeout(HELLO_WAIT_MAX, self.dial(aim)).await;
             match dialled.unwrap_or(Err(DialError::Late)) {
                 Ok(session) => return session,
-                Err(error) => self.tell(&error, address, &mut attempts.failure),
+                Err(error) => {
+                    self.tell(&error, aim.address, &mut attempts.failure);
+                    if error.is_outdated() {
+                        attempts.retries.slow_down();
+                    }
+                }
             }
             let pause = attempts.retries.after_failure(rand::rng().random());
             self.pause(attempts.dialled, pause).await;
@@ -191,23 +228,29 @@ impl<Out: Carried, In: Carried> Dialler<Out, In> {
         }
     }
 
+    /// Where the zone is, if that is known, and how new this instance is now.
+    fn aim(&self) -> Option<Aim> {
+        let address = (self.address)()?;
+        let lease = (self.lease)();
+        Some(Aim { address, lease })
+    }
+
     /// Where the zone is, once that is known.
-    async fn known_address(&self) -> SocketAddr {
+    async fn known_aim(&self) -> Aim {
         loop {
-            if let Some(address) = (self.address)() {
-                return address;
+            if let Some(aim) = self.aim() {
+                return aim;
             }
             tokio::time::sleep(ADDRESS_INTERVAL).await;
         }
     }
 
-    /// Waits, but not longer than until the zone is said to be elsewhere.
-    async fn pause(&self, dialled: Option<SocketAddr>, pause: Duration) {
+    /// Waits, but not longer than until the zone is said to be elsewhere, or this instance is newer than it said.
+    async fn pause(&self, dialled: Option<Aim>, pause: Duration) {
         let moved = async {
             loop {
                 tokio::time::sleep(ADDRESS_INTERVAL).await;
-                let address = (self.address)();
-                if address.is_some() && address != dialled {
+                if self.aim().is_some_and(|aim| aim.is_better_than(dialled)) {
                     return;
                 }
             }
@@ -216,12 +259,12 @@ impl<Out: Carried, In: Carried> Dialler<Out, In> {
         let _ = tokio::time::timeout(pause, moved).await;
     }
 
-    async fn dial(&self, address: SocketAddr) -> Result<Session, DialError> {
+    async fn dial(&self, aim: Aim) -> Result<Session, DialError> {
         let core = &self.core;
         let name = FabricRole::Zone.server_name();
-        let connecting = core.endpoint.connect_with(core.client.clone(), address, name)?;
+        let connecting = core.endpoint.connect_with(core.client.clone(), aim.address, name)?;
         let connection = connecting.await.map_err(DialError::of)?;
-        let introduced = self.introduce(&connection).await;
+        let introduced = self.introduce(&connection, aim.lease).await;
         introduced.map_err(|error| match (connection.close_reason(), error) {
             // The stream ended because the connection did, which says more.
             (Some(reason), DialError::Hello(HelloError::Read(_) | HelloError::Write(_))) => DialError::of(reason),
@@ -232,7 +275,7 @@ impl<Out: Carried, In: Carried> Dialler<Out, In> {
         })
     }
 
-    async fn introduce(&self, connection: &Connection) -> Result<Session, DialError> {
+    async fn introduce(&self, connection: &Connection, lease: Option<LeaseEpoch>) -> Result<Session, DialError> {
         let clock = self.core.clock;
         let (mut send, mut receive) = connection.open_bi().await.map_err(DialError::of)?;
         let asked = clock.nanoseconds(Instant::now());
@@ -240,6 +283,7 @@ impl<Out: Carried, In: Carried> Dialler<Out, In> {
             world: self.core.world.clone(),
             process: self.core.process.clone(),
             party: self.party.clone(),
+            lease,
             zone: self.zone,
             clock: asked,
         };
@@ -289,5 +333,24 @@ mod tests {
         }
         assert_eq!(retries.after_failure(1.0), RETRY_MAX);
         assert_eq!(retries.after_failure(0.0), RETRY_MAX / 2);
+
+        let mut retries = Retries::new();
+        retries.slow_down();
+        assert_eq!(retries.after_failure(0.0), RETRY_MAX / 2);
+    }
+
+    #[test]
+    fn a_dial_need_not_wait_for_another_address_or_a_newer_lease() {
+        let aim = |port, lease: Option<u64>| Aim {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            lease: lease.map(LeaseEpoch),
+        };
+        let former = Some(aim(1, Some(5)));
+        assert!(aim(1, None).is_better_than(None));
+        assert!(aim(2, Some(5)).is_better_than(former));
+        assert!(aim(1, Some(6)).is_better_than(former));
+        for lease in [None, Some(4), Some(5)] {
+            assert!(!aim(1, lease).is_better_than(former));
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use meridian_ids::ZoneId;
+use meridian_ids::{LeaseEpoch, ZoneId};
 use quinn::{ClientConfig, Endpoint, TokioRuntime, VarInt};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -22,6 +22,10 @@ use crate::{GatewayEnd, GatewayMessage, PeerEnd, PeerMessage, WakeFn, ZoneMessag
 
 /// Where a zone is, as far as is known: asked before each dial, and while a dial waits to be repeated. Must be cheap and not block.
 pub type AddressFn = Arc<dyn Fn() -> Option<SocketAddr> + Send + Sync>;
+
+/// The lease that an instance of a zone has, if it has one that it knows: asked before each dial, and while a dial waits to be repeated.
+/// Must be cheap and not block.
+pub type LeaseFn = Arc<dyn Fn() -> Option<LeaseEpoch> + Send + Sync>;
 
 /// What closing waits beyond [`FLUSH_WAIT_MAX`] for peers to have heard of it: some round trips of a network of one place.
 const CLOSE_WAIT_MAX: Duration = Duration::from_millis(250);
@@ -142,20 +146,34 @@ impl FabricEndpoint {
     /// most [`crate::NAME_BYTES_MAX`] bytes. `wake` is called when a message came.
     pub fn to_zone(&self, zone: ZoneId, gateway: String, address: AddressFn, wake: WakeFn) -> Box<dyn GatewayEnd> {
         let link = Link::<GatewayMessage, ZoneMessage>::new(wake);
-        self.dial(Party::Gateway(gateway), zone, address, &link);
+        self.dial(Party::Gateway(gateway), zone, (address, no_lease()), &link);
         Box::new(End::dialling(link))
     }
 
     /// A zone's link to its neighbour `to`, which connects by itself until it is dropped. Only one of the two may dial: the other takes it
-    /// from its [`LinkSource`].
+    /// from its [`LinkSource`]. Of two processes that dial as the same zone each takes the link from the other: where a zone can have a
+    /// second instance use [`Self::to_peer_as`].
     pub fn to_peer(&self, from: ZoneId, to: ZoneId, address: AddressFn) -> Arc<dyn PeerEnd> {
+        self.to_peer_as(from, to, address, no_lease())
+    }
+
+    /// As [`Self::to_peer`], by an instance of the zone `from` that says how new it is. Of several the neighbour keeps the link of the one with
+    /// the highest lease, refuses those of lower ones (and of those that know none) while it lasts, and of two with the same lease takes the
+    /// later. Who is refused tries on every few seconds, and at once when `lease` gives a higher one. A link that is there is not told of a
+    /// lease that changes.
+    pub fn to_peer_as(&self, from: ZoneId, to: ZoneId, address: AddressFn, lease: LeaseFn) -> Arc<dyn PeerEnd> {
         let link = Link::<PeerMessage, PeerMessage>::new(Arc::new(|| ()));
-        self.dial(Party::Zone(from), to, address, &link);
+        self.dial(Party::Zone(from), to, (address, lease), &link);
         Arc::new(End::dialling(link))
     }
 
-    fn dial<Out, In>(&self, party: Party, zone: ZoneId, address: AddressFn, link: &Arc<Link<Out, In>>)
-    where
+    fn dial<Out, In>(
+        &self,
+        party: Party,
+        zone: ZoneId,
+        (address, lease): (AddressFn, LeaseFn),
+        link: &Arc<Link<Out, In>>,
+    ) where
         Out: super::carried::Carried,
         In: super::carried::Carried,
     {
@@ -165,6 +183,7 @@ impl FabricEndpoint {
             party,
             zone,
             address,
+            lease,
         };
         self.runtime.spawn(dialler.run());
     }
@@ -189,6 +208,11 @@ impl FabricEndpoint {
             tracing::debug!("not all peers have heard that the fabric's port is closed");
         }
     }
+}
+
+/// Of who does not say how new it is.
+fn no_lease() -> LeaseFn {
+    Arc::new(|| None)
 }
 
 fn close_endpoint(endpoint: &Endpoint) {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use meridian_ids::ZoneId;
+use meridian_ids::{LeaseEpoch, ZoneId};
 use quinn::{RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use super::wire::{self, NAME_BYTES_MAX, REASON_BYTES_MAX, WireError, check_lengt
 /// What a hello begins with.
 pub(super) const MAGIC: [u8; 8] = *b"MERIDIAN";
 /// The version of the fabric's protocol. Both sides must have the same.
-pub const FABRIC_VERSION: u16 = 1;
+pub const FABRIC_VERSION: u16 = 2;
 /// Bytes of a hello or an answer: three names or a reason, and numbers.
 const HELLO_BYTES_MAX: usize = REASON_BYTES_MAX + 4 * NAME_BYTES_MAX;
 /// Bytes before the body.
@@ -51,6 +51,16 @@ impl Party {
             Self::Zone(_) => FabricRole::Zone,
         }
     }
+
+    /// What to do when another process dials under the same name.
+    pub(super) fn advice_on_another(&self) -> &'static str {
+        match self {
+            Self::Gateway(_) => "give each gateway a name of its own",
+            Self::Zone(_) => {
+                "two instances of the zone dial; the one without its lease must stand by: if this goes on, end one of them"
+            }
+        }
+    }
 }
 
 impl fmt::Display for Party {
@@ -69,6 +79,8 @@ pub(super) struct Hello {
     /// The process's name, for logs.
     pub(super) process: String,
     pub(super) party: Party,
+    /// How new this instance of a zone is, if that is known: of two that dial as one party the newer has the link.
+    pub(super) lease: Option<LeaseEpoch>,
     /// The zone that it wants.
     pub(super) zone: ZoneId,
     /// Its clock now, in nanoseconds.
@@ -94,6 +106,8 @@ pub(super) enum Refusal {
     Late,
     /// The certificate, of either side, is not accepted.
     Certificate,
+    /// A newer instance of the same party has the link.
+    Outdated,
 }
 
 impl Refusal {
@@ -107,6 +121,7 @@ impl Refusal {
             Self::Malformed => "malformed",
             Self::Late => "late",
             Self::Certificate => "certificate",
+            Self::Outdated => "outdated",
         }
     }
 }
@@ -253,6 +268,7 @@ mod tests {
             },
             process: "gateway-1".to_owned(),
             party: Party::Gateway("gateway-1".to_owned()),
+            lease: None,
             zone: ZoneId(3),
             clock: -5,
         }
@@ -263,6 +279,12 @@ mod tests {
         let bytes = frame(&hello()).unwrap();
         assert_eq!(usize::from(u16::from_le_bytes([bytes[0], bytes[1]])), bytes.len() - 2);
         assert_eq!(parse::<Hello>(&bytes[2..]).unwrap(), hello());
+        let of_zone = Hello {
+            party: Party::Zone(ZoneId(1)),
+            lease: Some(LeaseEpoch(u64::MAX)),
+            ..hello()
+        };
+        assert_eq!(parse::<Hello>(&frame(&of_zone).unwrap()[2..]).unwrap(), of_zone);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The zones that this process serves, and the links that wait to be taken by them.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use meridian_ids::ZoneId;
+use meridian_ids::{LeaseEpoch, ZoneId};
 
 use super::hello::{Party, Refusal};
 use super::link::{AnyLink, CloseCode};
@@ -23,7 +24,7 @@ pub enum AcceptedLink {
     },
     /// A neighbouring zone's.
     Peer {
-        /// The neighbour. A later link of the same zone replaces the former.
+        /// The neighbour. A later link of the same zone replaces the former, unless that one's instance is newer.
         zone: ZoneId,
         /// The zone's end of it.
         end: Arc<dyn PeerEnd>,
@@ -65,7 +66,65 @@ pub(super) struct Served {
 struct State {
     is_over: bool,
     waiting: VecDeque<AcceptedLink>,
-    links: HashMap<Party, Weak<dyn AnyLink>>,
+    links: HashMap<Party, Linked>,
+}
+
+/// The link of a party.
+struct Linked {
+    /// What its instance has said of how new it is.
+    lease: Option<LeaseEpoch>,
+    link: Weak<dyn AnyLink>,
+}
+
+impl Linked {
+    fn is_live(&self) -> bool {
+        self.link.upgrade().is_some_and(|link| !link.is_over())
+    }
+}
+
+/// Why a link was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotAdmitted {
+    /// The zone is not served any more.
+    #[error("the zone is not served here any more; it will be elsewhere, or later")]
+    Over,
+    /// Too many links wait to be taken.
+    #[error("the zone takes no more links now; it will later")]
+    Busy,
+    /// Somebody newer has the link.
+    #[error(
+        "another instance of the zone is newer (its lease is {}, this one's {}); end this one, or let it stand by until it has the zone",
+        .newer.0, Said(*.lease)
+    )]
+    Outdated {
+        /// The newer one's lease.
+        newer: LeaseEpoch,
+        /// What the refused one has said.
+        lease: Option<LeaseEpoch>,
+    },
+}
+
+impl NotAdmitted {
+    /// What the peer is told.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Over => Refusal::Zone,
+            Self::Busy => Refusal::Busy,
+            Self::Outdated { .. } => Refusal::Outdated,
+        }
+    }
+}
+
+/// A lease for people.
+struct Said(Option<LeaseEpoch>);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(LeaseEpoch(lease)) => lease.fmt(f),
+            None => f.write_str("not known"),
+        }
+    }
 }
 
 struct Source {
@@ -95,22 +154,35 @@ impl Registry {
 }
 
 impl Served {
-    /// Lets a link wait for the zone. A former one of the same party ends.
-    pub(super) fn admit(&self, party: Party, link: Weak<dyn AnyLink>, accepted: AcceptedLink) -> Result<(), Refusal> {
+    /// Lets a link wait for the zone. A former one of the same party ends, unless its instance is newer: what knows no lease is older than
+    /// what knows one, and of two that are as new as each other the later has the link.
+    pub(super) fn admit(
+        &self,
+        (party, lease): (Party, Option<LeaseEpoch>),
+        link: Weak<dyn AnyLink>,
+        accepted: AcceptedLink,
+    ) -> Result<(), NotAdmitted> {
         let former = {
             let mut state = lock(&self.state);
             if state.is_over {
-                return Err(Refusal::Zone);
+                return Err(NotAdmitted::Over);
+            }
+            let former = state.links.get(&party).filter(|former| former.is_live());
+            if let Some(newer) = former
+                .and_then(|former| former.lease)
+                .filter(|newer| lease < Some(*newer))
+            {
+                return Err(NotAdmitted::Outdated { newer, lease });
             }
             state.waiting.retain(|waiting| !waiting.is_closed());
             if state.waiting.len() >= ACCEPTED_WAITING_MAX {
-                return Err(Refusal::Busy);
+                return Err(NotAdmitted::Busy);
             }
-            state.links.retain(|_, link| link.strong_count() > 0);
+            state.links.retain(|_, linked| linked.link.strong_count() > 0);
             state.waiting.push_back(accepted);
-            state.links.insert(party, link)
+            state.links.insert(party, Linked { lease, link })
         };
-        if let Some(former) = former.and_then(|former| former.upgrade()) {
+        if let Some(former) = former.and_then(|former| former.link.upgrade()) {
             former.end(CloseCode::Replaced);
         }
         Ok(())
@@ -122,7 +194,7 @@ impl Served {
             state.is_over = true;
             (std::mem::take(&mut state.waiting), std::mem::take(&mut state.links))
         };
-        for link in links.into_values().filter_map(|link| link.upgrade()) {
+        for link in links.into_values().filter_map(|linked| linked.link.upgrade()) {
             link.end(code);
         }
         drop(waiting);
@@ -151,5 +223,59 @@ impl Drop for Source {
             }
         }
         self.served.end(CloseCode::Left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PeerMessage;
+    use crate::quic::link::{End, Link};
+
+    type PeerLink = Link<PeerMessage, PeerMessage>;
+
+    const NEIGHBOUR: ZoneId = ZoneId(1);
+
+    /// A link of the neighbour whose instance has said this.
+    fn dial(served: &Served, lease: Option<u64>) -> Result<Arc<PeerLink>, NotAdmitted> {
+        let link = PeerLink::new(Arc::new(|| ()));
+        link.outbox.open();
+        let any: Arc<dyn AnyLink> = Arc::clone(&link) as _;
+        let accepted = AcceptedLink::Peer {
+            zone: NEIGHBOUR,
+            end: Arc::new(End::accepted(Arc::clone(&link))),
+        };
+        let instance = (Party::Zone(NEIGHBOUR), lease.map(LeaseEpoch));
+        served.admit(instance, Arc::downgrade(&any), accepted)?;
+        Ok(link)
+    }
+
+    #[test]
+    fn of_two_instances_of_a_zone_the_newer_has_the_link_and_of_equals_the_later() {
+        let leases = [None, Some(0), Some(1), Some(u64::MAX)];
+        for (place, former) in leases.into_iter().enumerate() {
+            for (later_place, later) in leases.into_iter().enumerate() {
+                let served = Served::default();
+                let first = dial(&served, former).unwrap();
+                let second = dial(&served, later);
+                let replaces = later_place >= place;
+                assert_eq!(second.is_ok(), replaces, "{former:?} {later:?}");
+                assert_eq!(first.is_over(), replaces, "{former:?} {later:?}");
+                if let Err(error) = second {
+                    assert_eq!(error.refusal(), Refusal::Outdated);
+                    assert!(error.to_string().contains("another instance of the zone is newer"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_older_instance_has_the_link_once_the_newer_ones_has_ended() {
+        let served = Served::default();
+        let newer = dial(&served, Some(6)).unwrap();
+        assert!(dial(&served, Some(5)).is_err());
+        newer.end(CloseCode::Left);
+        let older = dial(&served, Some(5)).unwrap();
+        assert!(!older.is_over());
     }
 }

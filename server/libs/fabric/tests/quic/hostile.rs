@@ -52,7 +52,8 @@ pub fn config(files: &Files) -> ClientConfig {
 /// A hello as the documentation of the protocol has it.
 fn hello(version: u16, name: &str) -> Vec<u8> {
     let world = ("meadow", "85944171f73967e8");
-    let body = (world, "raw process", (0_u32, name), ZONE.0, 0_i64);
+    let no_lease: Option<u64> = None;
+    let body = (world, "raw process", (0_u32, name), no_lease, ZONE.0, 0_i64);
     let body = bincode::serde::encode_to_vec(body, bincode::config::standard()).unwrap();
     let mut bytes = (b"MERIDIAN".len() as u16 + 2 + body.len() as u16)
         .to_le_bytes()

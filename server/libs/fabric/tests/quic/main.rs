@@ -10,6 +10,7 @@
 mod echo;
 mod handshakes;
 mod hostile;
+mod instances;
 mod links;
 mod lossy;
 mod messages;
