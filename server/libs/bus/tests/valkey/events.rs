@@ -168,5 +168,5 @@ fn a_group_that_nobody_reads_for_does_not_fill_the_store() {
     let used = information
         .lines()
         .find_map(|line| line.strip_prefix("used_memory:")?.parse::<u64>().ok());
-    assert!(used.unwrap() < 200 << 20, "{used:?} bytes");
+    assert!(used.unwrap() < 100 << 20, "{used:?} bytes");
 }

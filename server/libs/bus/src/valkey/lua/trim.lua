@@ -42,9 +42,13 @@ if not first then
   redis.call('XTRIM', events, 'MAXLEN', '~', without_groups_max)
   return { redis.call('XLEN', events), 0 }
 end
--- To the entry where it is to be known what the limit takes; else as is cheapest.
+-- To the entry where it is to be known what the limit takes; else as is cheapest, and so many at a time that nobody waits for it.
 local is_too_long = redis.call('XLEN', events) > most
-redis.call('XTRIM', events, 'MINID', is_too_long and '=' or '~', first)
+if is_too_long then
+  redis.call('XTRIM', events, 'MINID', '=', first)
+else
+  redis.call('XTRIM', events, 'MINID', '~', first, 'LIMIT', 100000)
+end
 local lost = 0
 if redis.call('XLEN', events) > most then
   lost = redis.call('XTRIM', events, 'MAXLEN', '=', most)
