@@ -25,10 +25,27 @@ use crate::{
 #[cfg(all(feature = "zone", feature = "gateway"))]
 pub use {cluster::ClusterFabric, local::LocalFabric};
 
-/// Connects an instance of a zone with gateways, neighbours and the bus; called once for each instance. Neighbours are dialled when what comes
-/// with the links is set: once the instance has its lease, for one that stands by would take the links of the one that has it.
+/// Connects an instance of a zone with gateways, neighbours and the bus; called once for each instance. Neighbours are dialled once the instance
+/// has its lease, which it is to write into what comes with the links: one that stands by would take the links of the one that has it.
 #[cfg(all(feature = "zone", feature = "gateway"))]
-type ConnectFn = Box<dyn Fn() -> (meridian_zone::ZoneLinks, Arc<std::sync::atomic::AtomicBool>) + Send + Sync>;
+type ConnectFn = Box<dyn Fn() -> (meridian_zone::ZoneLinks, Arc<ToldLease>) + Send + Sync>;
+
+/// The lease that an instance of a zone has, for those who dial its neighbours; 0 before it has one.
+#[cfg(all(feature = "zone", feature = "gateway"))]
+#[derive(Debug, Default)]
+struct ToldLease(std::sync::atomic::AtomicU64);
+
+#[cfg(all(feature = "zone", feature = "gateway"))]
+impl ToldLease {
+    fn tell(&self, lease: meridian_ids::LeaseEpoch) {
+        self.0.store(lease.0, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<meridian_ids::LeaseEpoch> {
+        let lease = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        (lease > 0).then_some(meridian_ids::LeaseEpoch(lease))
+    }
+}
 
 /// Lets the calling thread, which carries snapshots and inputs, run beside those that tick; where the system does not allow it, it runs as it is.
 pub fn raise_fabric_priority() {

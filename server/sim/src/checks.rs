@@ -210,16 +210,14 @@ impl Checks {
     pub(crate) fn executed(&mut self, by: ProcessId, command: &Command, answer: &Result<Done, Refusal>, model: &Model) {
         let Ok(done) = answer else { return };
         match (command, done) {
-            (Command::ClaimZone { zone, name, held }, Done::Claimed { lease, records, .. }) => {
-                if held.is_none() {
-                    self.granted(by, *zone, *lease);
-                    match self.names.insert(*zone, name.clone()) {
-                        Some(before) if before == *name => self.note(Occurrence::Reclaimed),
-                        Some(_) => self.note(Occurrence::TakenOver),
-                        None => {}
-                    }
-                    records.iter().for_each(|record| self.changed(record.entity, model));
+            (Command::ClaimZone { zone, name, held: None }, Done::Claimed { lease, records, .. }) => {
+                self.granted(by, *zone, *lease);
+                match self.names.insert(*zone, name.clone()) {
+                    Some(before) if before == *name => self.note(Occurrence::Reclaimed),
+                    Some(_) => self.note(Occurrence::TakenOver),
+                    None => {}
                 }
+                records.iter().for_each(|record| self.changed(record.entity, model));
             }
             (
                 Command::Assert {

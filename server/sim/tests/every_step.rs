@@ -1,5 +1,7 @@
 //! One fault at every step of a handover there and back: what is drawn from seeds falls somewhere, this falls everywhere.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails by panicking")]
+
 use meridian_ids::TickRate;
 use meridian_sim::{Choice, Fate, Setup, run};
 

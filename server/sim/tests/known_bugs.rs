@@ -1,5 +1,7 @@
 //! Histories in which others have lost or doubled entities, each played through on purpose.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails by panicking")]
+
 use std::time::Duration;
 
 use meridian_ids::{TickRate, WorldEntityId, ZoneId};

@@ -1,5 +1,7 @@
 //! The simulator finds what it is there to find: mistakes that somebody could make, put in on purpose.
 
+#![expect(clippy::panic, reason = "a helper of a test fails by panicking")]
+
 use meridian_sim::{Failure, Invariant, Planted, run_seed};
 
 /// Histories within which each mistake has to be found.

@@ -1,6 +1,6 @@
 //! The simulator's histories once more, command by command, against the scripts in a real Valkey.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
 
 #[path = "../../libs/bus/tests/common/server.rs"]
 #[expect(dead_code, reason = "other tests stop and start their servers")]

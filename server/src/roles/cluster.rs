@@ -1,13 +1,6 @@
 //! What the Bevy roles of one process share in a cluster: the fabric to zones and gateways of other processes.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, bail, ensure};
 use meridian_fabric::{AddressFn, FabricEndpoint, FabricOptions, FabricRole, FabricTls, PeerEnd, WakeFn, WorldStamp};
@@ -21,7 +14,7 @@ use crate::{
     commands::certs::{AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE},
     config::Config,
     role::Role,
-    roles::{ZoneWiring, local},
+    roles::{ToldLease, ZoneWiring, local},
     world::World,
 };
 
@@ -44,7 +37,7 @@ impl ClusterFabric {
             .context("fabric.certificates: `server certs` makes them")?;
         for (role, needed) in [(Role::Zone, FabricRole::Zone), (Role::Gateway, FabricRole::Gateway)] {
             ensure!(
-                !config.roles.contains(&role) || tls.roles().contains(&needed),
+                !config.roles.contains(&role) || tls.allows(needed),
                 "fabric.certificates: the certificate does not allow the role {role}; make one with `server certs --roles {role}`"
             );
         }
@@ -106,11 +99,11 @@ impl ClusterFabric {
         let dialled: Vec<(ZoneId, AddressFn)> = dialled.map(|other| (other, self.address(other))).collect();
         let (endpoint, bus) = (Arc::clone(&self.endpoint), self.bus.bus().clone());
         let connect = move || {
-            let has_lease = Arc::new(AtomicBool::new(false));
+            let told = Arc::new(ToldLease::default());
             let peer = |(other, address): &(ZoneId, AddressFn)| -> Peer {
-                let (has_lease, address) = (Arc::clone(&has_lease), Arc::clone(address));
-                let address = move || has_lease.load(Ordering::Relaxed).then(|| address()).flatten();
-                let end: Arc<dyn PeerEnd> = endpoint.to_peer(zone, *other, Arc::new(address));
+                let (address, has_lease, lease) = (Arc::clone(address), Arc::clone(&told), Arc::clone(&told));
+                let address = Arc::new(move || has_lease.get().and_then(|_| address()));
+                let end: Arc<dyn PeerEnd> = endpoint.to_peer_as(zone, *other, address, Arc::new(move || lease.get()));
                 Peer { zone: *other, end }
             };
             let links = ZoneLinks {
@@ -119,7 +112,7 @@ impl ClusterFabric {
                 source: Some(endpoint.serve(zone)),
                 bus: bus.connect_zone(zone),
             };
-            (links, has_lease)
+            (links, told)
         };
         ZoneWiring {
             zone,

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -196,7 +196,7 @@ impl ZoneStart {
     fn run_instance(&self, stopping: &Shutdown) -> (RunEnd, LeaseEpoch) {
         let clock = self.config.clock;
         let first = clock.tick_at(Instant::now()).next();
-        let (links, has_lease) = (self.connect)();
+        let (links, told_lease) = (self.connect)();
         let zone = Zone::new(self.config.clone(), first, links);
         let mut last = LeaseEpoch::default();
         let mut load = Load::new(clock.rate());
@@ -209,7 +209,7 @@ impl ZoneStart {
             |zone, observed| match observed {
                 Observed::Ticked { lease, took } => {
                     last = lease;
-                    has_lease.store(true, Ordering::Relaxed);
+                    told_lease.tell(lease);
                     match load.ticked(took) {
                         Some(false) => self.health.ready(),
                         Some(true) => self.health.degraded(OVERLOADED),

@@ -138,12 +138,11 @@ mod tests {
     #[test]
     fn who_plays_for_hours_has_a_resume_that_is_good_all_the_time() {
         let asked = asked_by(Some(ADA), &[0, 29, 30, 59, 61]);
-        let first = Some("resume 0".to_owned());
-        let second = Some("resume 1".to_owned());
+        let both = ["resume 0", "resume 1"].map(|resume| Some(resume.to_owned()));
         assert_eq!(asked[1], []);
-        assert_eq!(asked[2], [first.clone()]);
-        assert_eq!(asked[3], [first.clone()]);
-        assert_eq!(asked[4], [first, second]);
+        assert_eq!(asked[2], both[..1]);
+        assert_eq!(asked[3], both[..1]);
+        assert_eq!(asked[4], both);
     }
 
     #[test]
