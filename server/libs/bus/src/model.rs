@@ -84,7 +84,8 @@ impl Model {
 
     /// The store comes back from a restart, perhaps as it was some time ago, in a generation later than it ever was in.
     pub fn restart(&mut self, now: Duration, generation: Generation) {
-        if self.has_forgotten(now) {
+        // Who said nothing while this one settled may have a player that was let in again since, and the word of that may be lost now.
+        if now >= self.settled_at {
             self.heard_from = self.generation;
         }
         self.generation = generation;

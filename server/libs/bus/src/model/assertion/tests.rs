@@ -382,3 +382,27 @@ fn what_has_left_for_another_entity_of_its_player_does_not_stay_behind_where_it_
     assert_eq!(world.model.places(older), [], "it went on from there long ago");
     assert_eq!(world.model.places(newer).len(), 1);
 }
+
+#[test]
+fn who_was_silent_while_a_generation_settled_takes_no_player_from_who_was_let_in_after_it() {
+    let mut world = World::new();
+    let (older, newer) = (id(WEST, 1), id(SOUTH, 1));
+    world.spawn(record(older, first(1), Some(PLAYER)), WEST).unwrap();
+    let handover = world.handover(older, first(2), WEST, EAST);
+    // West is cut off with what it knows, and the player is let in again when the others have spoken.
+    world.lose();
+    for zone in [EAST, SOUTH] {
+        world.assert(zone, &[], &[], &[]).unwrap();
+        world.is_told(zone);
+    }
+    world.sync();
+    world.now += SETTLING;
+    let raised = EntityEpoch(1).in_generation(Generation(2));
+    world.spawn(record(newer, raised, Some(PLAYER)), SOUTH).unwrap();
+    world.lose();
+    // West is back before South has said anything.
+    assert_eq!(world.assert(WEST, &[], &[handover], &[]), Err(Refusal::Fenced));
+    let owned = [record(newer, raised, Some(PLAYER))];
+    assert_eq!(world.assert(SOUTH, &owned, &[], &[]), Ok(vec![newer]));
+    assert_eq!(world.model.places(older), []);
+}

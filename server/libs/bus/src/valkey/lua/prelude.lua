@@ -29,8 +29,9 @@ end
 
 -- The store has begun another life, perhaps as it was some time ago: what is said from now on outranks all that was said before.
 local function begin(number)
-  if generation and has_forgotten() then
-    -- Assertions of instances of earlier generations are not heard any more.
+  if generation and now >= settled_at then
+    -- Who said nothing while this one settled may have a player that was let in again since, and the word of that may be lost now: assertions of
+    -- instances of earlier generations are not heard any more.
     redis.call('HSET', META, 'heard_from', generation)
   end
   generation = string.format('%08x', number % 4294967296)
