@@ -29,8 +29,8 @@ pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
 const MESSAGES_PER_PASS_MAX: usize = 4_096;
 /// Ticks by which a zone may be behind the others before they are replicated without waiting for it.
 const LAG_TICKS_MAX: i64 = 1;
-/// How far ahead of this gateway's clock a zone's ticks may be, in seconds: clocks of a cluster differ by less than a tick, and a gateway makes up
-/// for ten seconds of ticks before anybody notices.
+/// How far ahead of this gateway's clock a zone's ticks may be, in seconds: clocks of a cluster differ by less than a tick, and one snapshot
+/// must not make a gateway run more ticks at once than these.
 const TICKS_AHEAD_SECONDS_MAX: i64 = 10;
 /// How near to another zone a player must stand for that zone to get its inputs too, in metres: half a second's walk and more.
 const INPUT_REACH_M: f32 = 6.0;
