@@ -39,6 +39,16 @@ cluster *arguments: build
     scripts/setup cluster
     scripts/cluster "$@"
 
+# Start a whole cluster in containers, with Prometheus, Grafana, InfluxDB and Jaeger around it, and print where to look. `--bots` sends a swarm.
+[positional-arguments]
+up *arguments:
+    scripts/up "$@"
+
+# End it. What it has written stays; `./just down --volumes` removes that too.
+[positional-arguments]
+down *arguments:
+    scripts/down "$@"
+
 # Let faults befall a cluster, each under a swarm with the audit on, and print what came of it. Names pick some: `./just faults zone-killed`.
 [positional-arguments]
 faults *arguments: build
@@ -50,17 +60,30 @@ faults *arguments: build
 sim *arguments: build
     "$CARGO_TARGET_DIR/debug/server" sim "$@"
 
-# Measure every bar of the README: 5 runs each, beside a stock lightyear server. `--only latency`, `borders`, `window` or `cluster` for a part.
+# Measure every bar of the README: 5 runs each, beside a stock lightyear server. `--only latency`, `borders`, `window`, `cluster` or `telemetry` for a part.
 bars *arguments: build build-client
     scripts/setup cluster
     scripts/bars {{ arguments }}
 
+# Play on a cluster with traces on, and draw what they say: the pictures of docs/results.md.
+results *arguments: build
+    scripts/setup cluster
+    scripts/results {{ arguments }}
+
 # Run everything that CI runs.
-test: setup fmt-check typos check-deps deny lint unit-tests doc-tests lint-client client-tests
+test: setup fmt-check typos check-deps deny check-generated lint unit-tests doc-tests lint-client client-tests
 
 # Format the code.
 fmt:
     cargo fmt --all
+
+# Write the code of protocol/rpc anew, from its .proto files.
+generate:
+    cargo run --locked --quiet -p meridian-rpc-generate
+
+[private]
+check-generated:
+    cargo run --locked --quiet -p meridian-rpc-generate -- --check
 
 # Clippy, warnings are errors.
 lint:

@@ -18,7 +18,7 @@ Signals: SIGTERM and Ctrl-C stop every role in order, within 5 seconds. Exit cod
 
 Examples:
   server                                  the whole world in one process
-  server --http 127.0.0.1:0 --admin 127.0.0.1:0 --gateway 127.0.0.1:0 --ready-file /tmp/ready.json
+  server --http 127.0.0.1:0 --admin 127.0.0.1:0 --gateway 127.0.0.1:0 --rpc 127.0.0.1:0 --ready-file /tmp/ready.json
                                           on free ports, which the file then names
   server --bus valkey://127.0.0.1:6379 --roles zone --zone north-west
                                           one zone of a world on several machines; ./just cluster starts a whole one
@@ -158,6 +158,10 @@ pub struct Cli {
     #[arg(long, value_name = "ADDR")]
     pub gateway: Option<SocketAddr>,
 
+    /// Address of the gRPC API of the zones; port 0 picks a free one [default: 127.0.0.1:7650]
+    #[arg(long, value_name = "ADDR")]
+    pub rpc: Option<SocketAddr>,
+
     /// How log lines look [default: pretty]
     #[arg(long, value_name = "FORMAT", value_parser = parse_log_format)]
     pub log_format: Option<LogFormat>,
@@ -181,6 +185,7 @@ impl Cli {
         set("http", "listen", self.http.map(|address| json!(address)));
         set("admin", "listen", self.admin.map(|address| json!(address)));
         set("gateway", "listen", self.gateway.map(|address| json!(address)));
+        set("rpc", "listen", self.rpc.map(|address| json!(address)));
         set("world", "file", self.world.as_ref().map(|file| json!(file)));
         set("world", "tick_rate_hz", self.tick_rate.map(|hz| json!(hz)));
         set("log", "format", self.log_format.map(|format| json!(format)));

@@ -94,7 +94,7 @@ impl ClusterBus {
             bus.adopt(&facts).await.context("bus.url")?;
             tracing::warn!("the world file is another than before, and counts from now on");
         }
-        let instance = config.instance.clone().unwrap_or_else(machine_name);
+        let instance = instance_name(config);
         Ok(Self {
             _runtime: Arc::new(runtime),
             directory,
@@ -115,6 +115,12 @@ impl ClusterBus {
     #[must_use]
     pub fn instance(&self) -> &str {
         &self.instance
+    }
+
+    /// Who serves what.
+    #[must_use]
+    pub fn directory(&self) -> ValkeyDirectory {
+        self.directory.clone()
     }
 
     /// Who serves what, as was known a moment ago. Never blocks.
@@ -227,6 +233,12 @@ pub struct Addresses {
     pub fabric: Option<SocketAddr>,
     /// Clients.
     pub public: Option<SocketAddr>,
+}
+
+/// The name of this process among those of a cluster: the machine's, if none is given.
+#[must_use]
+pub fn instance_name(config: &Config) -> String {
+    config.instance.clone().unwrap_or_else(machine_name)
 }
 
 /// The machine's name; two machines of a cluster have different ones.

@@ -52,12 +52,14 @@ pub struct Config {
     pub bus: BusConfig,
     /// What zones and gateways of different processes are connected by.
     pub fabric: FabricConfig,
-    /// What `auth` and the gateways share.
+    /// What `auth`, the gateways and the zones share.
     pub netcode: NetcodeConfig,
     /// The role `gateway`.
     pub gateway: GatewayConfig,
     /// The role `auth`.
     pub auth: AuthSection,
+    /// The gRPC API of the role `zone`.
+    pub rpc: RpcSection,
 }
 
 /// The section of the role `auth`.
@@ -67,6 +69,14 @@ pub type AuthSection = meridian_auth::AuthConfig;
 /// The section of a role that this binary does not have: one file serves every process of a deployment, so it is read over.
 #[cfg(not(feature = "auth"))]
 pub type AuthSection = std::collections::BTreeMap<String, toml::Value>;
+
+/// The section of the API that the role `zone` serves.
+#[cfg(feature = "zone")]
+pub type RpcSection = meridian_front::FrontConfig;
+
+/// The section of a role that this binary does not have: it is read over.
+#[cfg(not(feature = "zone"))]
+pub type RpcSection = std::collections::BTreeMap<String, toml::Value>;
 
 /// Section `world`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -223,6 +233,7 @@ impl Default for Config {
             netcode: NetcodeConfig::default(),
             gateway: GatewayConfig::default(),
             auth: AuthSection::default(),
+            rpc: RpcSection::default(),
         }
     }
 }
@@ -298,6 +309,7 @@ impl Config {
         }
         #[cfg(feature = "auth")]
         self.auth.validate()?;
+        self.validate_rpc()?;
         self.validate_gateway()?;
         self.validate_netcode()
     }
@@ -313,13 +325,37 @@ impl Config {
         Ok(())
     }
 
+    #[cfg(feature = "zone")]
+    fn validate_rpc(&self) -> anyhow::Result<()> {
+        self.rpc.validate()?;
+        ensure!(
+            !self.is_clustered()
+                || !self.runs(Role::Zone)
+                || !self.rpc.listen.ip().is_unspecified()
+                || self.rpc.public_address.is_some(),
+            "rpc.public_address: the gRPC API listens on {}, so other servers must be told where to reach it",
+            self.rpc.listen
+        );
+        validate_public_address("rpc.public_address", self.rpc.public_address)
+    }
+
+    #[cfg(not(feature = "zone"))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as where there is a section to look at"
+    )]
+    fn validate_rpc(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// A split deployment must say what a single process finds out by itself.
     fn validate_netcode(&self) -> anyhow::Result<()> {
         let (runs_gateway, runs_auth) = (self.runs(Role::Gateway), self.runs(Role::Auth));
         let has_key = self.netcode.private_key.is_some();
         ensure!(
-            has_key || !self.is_clustered() || !(runs_gateway || runs_auth),
-            "netcode.private_key: auth and all gateways of a cluster need one and the same key, which tokens are sealed and opened with; take 64 hexadecimal digits from `openssl rand -hex 32`"
+            has_key || !self.is_clustered(),
+            "netcode.private_key: all processes of a cluster need one and the same key, which tokens are sealed and opened with; take 64 hexadecimal digits from `openssl rand -hex 32`"
         );
         ensure!(
             has_key || !runs_gateway || runs_auth,

@@ -9,14 +9,14 @@ use anyhow::Context;
 use clap::Parser;
 use meridian_server::{
     cli::{Cli, Command},
-    commands,
+    cluster, commands,
     config::Config,
     node,
     role::Role,
     roles,
     signals::Signals,
 };
-use meridian_telemetry::{Metrics, install_logs};
+use meridian_telemetry::{Metrics, TelemetryOptions};
 use mimalloc::MiMalloc;
 
 /// Small allocations of many threads, freed by others: packets and snapshots.
@@ -46,8 +46,16 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     if cli.dump_config {
         return print(&config.dump()?);
     }
-    install_logs(config.log.format, &config.log.filter)?;
     let metrics = Metrics::install()?;
+    let options = TelemetryOptions {
+        service: "meridian-server",
+        instance: cluster::instance_name(&config),
+        log_format: config.log.format,
+        log_filter: config.log.filter.clone(),
+        push_metrics: false,
+    };
+    // Held until the end: what is queued then is sent.
+    let _telemetry = meridian_telemetry::install(options, Some(&metrics))?;
     let runtime = async_runtime(carries_hot_path(&config))?;
     let result = runtime.block_on(async {
         let signals = Signals::install()?;

@@ -130,6 +130,7 @@ impl Node {
                 admin: Some(admin.local_addr()?),
                 gateway: None,
                 fabric: None,
+                rpc: None,
             },
         };
         let mut roles = Vec::with_capacity(config.roles.len());

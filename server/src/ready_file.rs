@@ -18,6 +18,8 @@ pub struct BoundAddresses {
     pub admin: Option<SocketAddr>,
     /// The gateway's UDP socket, if it runs here.
     pub gateway: Option<SocketAddr>,
+    /// The gRPC listener, if a zone runs here.
+    pub rpc: Option<SocketAddr>,
     /// The fabric's UDP socket, if this process runs a zone or a gateway of a cluster.
     pub fabric: Option<SocketAddr>,
 }
@@ -94,12 +96,13 @@ mod tests {
             http: "127.0.0.1:1".parse().ok(),
             admin: "127.0.0.1:2".parse().ok(),
             gateway: None,
+            rpc: "127.0.0.1:3".parse().ok(),
             fabric: None,
         };
         let file = ReadyFile::write(&path, &bound).unwrap();
         let written: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         let expected = serde_json::json!({
-            "http": "127.0.0.1:1", "admin": "127.0.0.1:2", "gateway": null, "fabric": null, "pid": std::process::id(),
+            "http": "127.0.0.1:1", "admin": "127.0.0.1:2", "gateway": null, "rpc": "127.0.0.1:3", "fabric": null, "pid": std::process::id(),
         });
         assert_eq!(written, expected);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);

@@ -5,6 +5,8 @@ mod auth;
 #[cfg(all(feature = "zone", feature = "gateway"))]
 mod cluster;
 #[cfg(all(feature = "zone", feature = "gateway"))]
+mod front;
+#[cfg(all(feature = "zone", feature = "gateway"))]
 mod gateway;
 #[cfg(all(feature = "zone", feature = "gateway"))]
 mod local;
@@ -63,6 +65,8 @@ pub fn raise_bus_priority() {
 #[cfg(all(feature = "zone", feature = "gateway"))]
 struct ZoneWiring {
     zone: meridian_ids::ZoneId,
+    /// Where orders to it are handed in.
+    desk: meridian_fabric::desk::Desk,
     connect: ConnectFn,
 }
 

@@ -26,21 +26,32 @@ mod settings;
 mod ui;
 mod window;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use bevy::app::AppExit;
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use meridian_telemetry::{LogFormat, TelemetryOptions};
 
 /// What is logged unless RUST_LOG says otherwise: nothing of what a window on a usual machine, or the lack of one, makes libraries say.
 const DEFAULT_LOG: &str = "warn,client=info,wgpu_hal=error,winit=error,bevy_render::extract_resource=off,bevy_render::texture=error,bevy_gizmos_render=error,lightyear_replication=off";
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG)))
-        .init();
+    let options = TelemetryOptions {
+        service: "meridian-client",
+        instance: format!("client-{}", std::process::id()),
+        log_format: LogFormat::Pretty,
+        log_filter: std::env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned()),
+        push_metrics: false,
+    };
+    // Held until the window is closed: then what is queued is sent.
+    let _telemetry = match meridian_telemetry::install(options, None) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     if let Some(told) = window::nowhere_to_open(&cli) {
         tracing::error!("{told}");
         return ExitCode::FAILURE;

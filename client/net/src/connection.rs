@@ -390,6 +390,7 @@ mod tests {
             entity: own,
             base_tick: Tick(1_000),
             tick_rate: TickRate::default(),
+            gateway: 1,
         };
         connector.welcomed(welcome, Instant::now());
         connector.see_own(first, own);

@@ -225,7 +225,7 @@ impl HeadlessClient {
     }
 
     /// Takes the stamps that inputs were given, and when.
-    pub fn drain_stamps(&mut self) -> Vec<(u16, Instant)> {
+    pub fn drain_stamps(&mut self) -> Vec<(u32, Instant)> {
         self.world.resource_mut::<Probes>().drain_stamps()
     }
 

@@ -70,8 +70,10 @@ pub(crate) fn write_input(
         return;
     };
     clock.remember(tick, &virtual_time, &real_time);
-    if std::mem::take(&mut local.stamp) {
-        probes.stamp(real_time.last_update());
+    if std::mem::take(&mut local.stamp)
+        && let Some(welcome) = connector.welcome
+    {
+        probes.stamp(real_time.last_update(), welcome.entity);
     }
     action.0 = local.input.with_sequence(probes.sequence());
     inputs.0.set(timeline.tick(), action.clone());

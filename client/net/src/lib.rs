@@ -19,6 +19,7 @@ mod probe;
 mod pushed;
 mod session;
 mod shown;
+mod traces;
 
 pub use border_watch::{BorderCrossing, BorderWatch};
 pub use clock::{SlackController, SlackSample, TickPhase};

@@ -11,11 +11,13 @@ use bevy::ecs::system::{Query, Res, ResMut};
 use bevy::ecs::world::Ref;
 use bevy::time::{Real, Time};
 use meridian_game::{Identity, ProbeEcho, ProbeReport};
-use meridian_ids::WorldEntityId;
+use meridian_ids::{WorldEntityId, probe_sequence};
 use meridian_link::Arrival;
+use meridian_telemetry::ProbeTrace;
 
-use crate::connection::IsLink;
+use crate::connection::{Connector, IsLink};
 use crate::plugin::{ClientSystems, OwnPlayer};
+use crate::traces::{self, Onlooker};
 
 /// Stamps whose echo may be awaited at once; older ones are lost.
 const PENDING_MAX: usize = 16;
@@ -50,7 +52,7 @@ pub struct ProbeTerms {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProbeSample {
     /// The stamp.
-    pub sequence: u16,
+    pub sequence: u32,
     /// When the input's tick ran.
     pub stamped: Instant,
     /// When the echo was in the client's world.
@@ -65,25 +67,49 @@ pub struct Sighting {
     /// Whose.
     pub entity: WorldEntityId,
     /// The stamp.
-    pub sequence: u16,
+    pub sequence: u32,
     /// When it was in the client's world.
     pub seen: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    sequence: u16,
+    sequence: u32,
     stamped: Instant,
-    echo: Option<(Instant, Instant)>,
+    /// The own player's entity.
+    entity: WorldEntityId,
+    echo: Option<Echo>,
+}
+
+/// An echo that came: when its packet did, when it was in the client's world, and who saw it.
+#[derive(Clone, Copy, Debug)]
+struct Echo {
+    arrived: Instant,
+    seen: Instant,
+    by: Onlooker,
+}
+
+impl Pending {
+    fn probe(&self) -> ProbeTrace {
+        ProbeTrace {
+            entity: self.entity,
+            sequence: self.sequence,
+        }
+    }
+
+    /// No echo is waited for any more.
+    fn give_up(&self, now: Instant) {
+        traces::acted(self.probe(), (self.stamped, now), false);
+    }
 }
 
 /// Stamps on their way, and what has been measured.
 #[derive(Resource, Default)]
 pub struct Probes {
-    sequence: u16,
+    sequence: u32,
     pending: Vec<Pending>,
     samples: Vec<ProbeSample>,
-    stamps: Vec<(u16, Instant)>,
+    stamps: Vec<(u32, Instant)>,
     sightings: Vec<Sighting>,
     offset: OffsetEstimate,
     epoch: Option<Instant>,
@@ -91,21 +117,22 @@ pub struct Probes {
 
 impl Probes {
     /// The sequence number that inputs carry now.
-    pub(crate) fn sequence(&self) -> u16 {
+    pub(crate) fn sequence(&self) -> u32 {
         self.sequence
     }
 
-    pub(crate) fn stamp(&mut self, now: Option<Instant>) {
+    /// Stamps the own player's next input.
+    pub(crate) fn stamp(&mut self, now: Option<Instant>, entity: WorldEntityId) {
         let stamped = now.unwrap_or_else(Instant::now);
         self.epoch.get_or_insert(stamped);
-        // 0 stands for nothing stamped.
-        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        self.sequence = probe_sequence::next(self.sequence, meridian_telemetry::is_tracing());
         if self.pending.len() >= PENDING_MAX {
-            self.pending.remove(0);
+            self.pending.remove(0).give_up(stamped);
         }
         self.pending.push(Pending {
             sequence: self.sequence,
             stamped,
+            entity,
             echo: None,
         });
         if self.stamps.len() < KEPT_MAX {
@@ -115,12 +142,17 @@ impl Probes {
 
     /// A new connection: its gateway may have another clock, and answers nothing of what was asked before.
     pub(crate) fn reset(&mut self) {
-        self.pending.clear();
+        self.give_up();
         self.offset = OffsetEstimate::default();
     }
 
+    fn give_up(&mut self) {
+        let now = Instant::now();
+        self.pending.drain(..).for_each(|pending| pending.give_up(now));
+    }
+
     /// Takes the stamps that inputs were given, and when.
-    pub fn drain_stamps(&mut self) -> Vec<(u16, Instant)> {
+    pub fn drain_stamps(&mut self) -> Vec<(u32, Instant)> {
         std::mem::take(&mut self.stamps)
     }
 
@@ -135,10 +167,10 @@ impl Probes {
     }
 
     /// An echo answers the stamps before it too: a zone that was held up shows only the last that it applied.
-    fn echo(&mut self, sequence: u16, arrived: Instant, now: Instant) {
-        let answered = |pending: &&mut Pending| sequence.wrapping_sub(pending.sequence) < 1 << 15;
+    fn echo(&mut self, sequence: u32, echo: Echo) {
+        let answered = |pending: &&mut Pending| sequence.wrapping_sub(pending.sequence) < 1 << 31;
         for pending in self.pending.iter_mut().filter(answered) {
-            pending.echo.get_or_insert((arrived, now));
+            pending.echo.get_or_insert(echo);
         }
     }
 
@@ -158,21 +190,29 @@ impl Probes {
             ..
         } = self;
         pending.retain(|pending| {
-            let Some((arrived, echoed)) = pending.echo else {
+            let Some(Echo { arrived, seen, by }) = pending.echo else {
                 return true;
             };
+            traces::acted(pending.probe(), (pending.stamped, seen), true);
+            traces::saw(pending.probe(), by, (arrived, seen));
             let report = reports.iter().find(|report| report.sequence == pending.sequence);
-            let terms = report.map(|report| offset.terms(report, epoch, pending.stamped, arrived, echoed));
+            let terms = report.map(|report| offset.terms(report, epoch, pending.stamped, arrived, seen));
             if samples.len() < KEPT_MAX {
                 samples.push(ProbeSample {
                     sequence: pending.sequence,
                     stamped: pending.stamped,
-                    echoed,
+                    echoed: seen,
                     terms,
                 });
             }
             false
         });
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 
@@ -217,6 +257,7 @@ pub(crate) fn see_echoes(
     arrivals: Query<&Arrival, IsLink>,
     manual: Option<Res<bevy::time::TimeUpdateStrategy>>,
     real_time: Res<Time<Real>>,
+    connector: Res<Connector>,
     mut probes: ResMut<Probes>,
 ) {
     if echoes.is_empty() {
@@ -224,10 +265,25 @@ pub(crate) fn see_echoes(
     }
     let now = now(manual.as_deref(), &real_time);
     let arrived = arrivals.iter().next().map_or(now, |arrival| arrival.0);
+    let Some(by) = connector.welcome.map(|welcome| Onlooker {
+        entity: welcome.entity,
+        gateway: welcome.gateway,
+    }) else {
+        return;
+    };
     for (echo, identity, own) in &echoes {
+        let (seen, sequence) = (now, echo.sequence);
         if own {
-            probes.echo(echo.sequence, arrived, now);
-        } else if !echo.is_added() && probes.sightings.len() < KEPT_MAX {
+            probes.echo(sequence, Echo { arrived, seen, by });
+            continue;
+        }
+        // What a player comes into sight with was there for others to see.
+        if echo.is_added() {
+            continue;
+        }
+        let entity = identity.entity;
+        traces::saw(ProbeTrace { entity, sequence }, by, (arrived, seen));
+        if probes.sightings.len() < KEPT_MAX {
             probes.sightings.push(Sighting {
                 entity: identity.entity,
                 sequence: echo.sequence,

@@ -5,8 +5,9 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The version that is written, and the only one that is read: 2 bytes, little-endian, before everything else.
-pub const ENVELOPE_VERSION: u16 = 1;
+/// The version that is written, and the only one that is read: 2 bytes, little-endian, before everything else. Since 2 positions say
+/// whether they are whole, and which traced move they show.
+pub const ENVELOPE_VERSION: u16 = 2;
 /// Bytes of an envelope at most: a zone's positions at ten thousand entities are half of it.
 pub const ENVELOPE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a W3C `traceparent` of version 00: `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`.
@@ -164,6 +165,9 @@ mod tests {
         let next = [&(ENVELOPE_VERSION + 1).to_le_bytes()[..], &bytes[2..]].concat();
         let unknown = EnvelopeError::UnknownVersion(ENVELOPE_VERSION + 1);
         assert_eq!(decode::<Happening>(&next), Err(unknown));
+        let last = [&(ENVELOPE_VERSION - 1).to_le_bytes()[..], &bytes[2..]].concat();
+        let unknown = EnvelopeError::UnknownVersion(ENVELOPE_VERSION - 1);
+        assert_eq!(decode::<Happening>(&last), Err(unknown));
         let longer = [&bytes[..], &[0]].concat();
         assert_eq!(decode::<Happening>(&longer), Err(EnvelopeError::Garbage));
         let too_long = vec![0; ENVELOPE_BYTES_MAX + 1];
@@ -199,7 +203,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_do_harm_and_what_is_understood_is_written_so(bytes in prop::collection::vec(any::<u8>(), 0..256), is_versioned: bool) {
-            let head: &[u8] = if is_versioned { &[1, 0, 0] } else { &[] };
+            let head: &[u8] = if is_versioned { &[ENVELOPE_VERSION as u8, 0, 0] } else { &[] };
             let bytes = [head, &bytes].concat();
             if let Ok(envelope) = decode::<Event>(&bytes) {
                 let again = encode(envelope.traceparent.as_deref(), &envelope.body).unwrap();

@@ -60,6 +60,10 @@ pub struct Positions {
     pub lease: LeaseEpoch,
     /// The tick.
     pub tick: Tick,
+    /// Whether these are all entities of the zone, or only those that moved since the last positions.
+    pub is_whole: bool,
+    /// The entity whose traced move these positions show for the first time, and the move's W3C `traceparent`.
+    pub traced: Option<(WorldEntityId, String)>,
     /// The entities.
     pub entities: Vec<EntityPosition>,
 }

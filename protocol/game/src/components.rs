@@ -79,7 +79,7 @@ pub struct Frozen;
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeEcho {
     /// The stamp; 0 before the first.
-    pub sequence: u16,
+    pub sequence: u32,
 }
 
 /// The movement step's whole state after one tick, and how early the inputs came. Only its owner receives it. 20 bytes.
@@ -238,7 +238,7 @@ impl WireComponent for ProbeEcho {
 
     fn decode(reader: &mut WireReader<'_>) -> Result<Self, WireError> {
         Ok(Self {
-            sequence: reader.u16()?,
+            sequence: reader.u32()?,
         })
     }
 }

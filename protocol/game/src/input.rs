@@ -21,8 +21,8 @@ pub struct Move {
     direction: [i8; 2],
     facing: u8,
     buttons: u8,
-    /// Sequence number of the last stamped action; 0 for none.
-    pub sequence: u16,
+    /// Number of the last stamped action, in the form of [`meridian_ids::probe_sequence`]; 0 for none.
+    pub sequence: u32,
 }
 
 /// Whether a value had to be corrected on its way in.
@@ -61,7 +61,7 @@ impl Move {
     }
 
     /// The same input with an action stamp.
-    pub fn with_sequence(self, sequence: u16) -> Self {
+    pub fn with_sequence(self, sequence: u32) -> Self {
         Self { sequence, ..self }
     }
 
@@ -109,21 +109,21 @@ impl Move {
         self.buttons & BUTTON_JUMP != 0
     }
 
-    /// The input as the fabric carries it, 48 bits of 64.
+    /// The input as the fabric carries it.
     pub fn pack(self) -> u64 {
-        let [s0, s1] = self.sequence.to_le_bytes();
+        let [s0, s1, s2, s3] = self.sequence.to_le_bytes();
         let [x, z] = self.direction.map(|axis| axis as u8);
-        u64::from_le_bytes([x, z, self.facing, self.buttons, s0, s1, 0, 0])
+        u64::from_le_bytes([x, z, self.facing, self.buttons, s0, s1, s2, s3])
     }
 
     /// The inverse of [`Self::pack`]. The result is not sanitised.
     pub fn unpack(packed: u64) -> Self {
-        let [x, z, facing, buttons, s0, s1, _, _] = packed.to_le_bytes();
+        let [x, z, facing, buttons, s0, s1, s2, s3] = packed.to_le_bytes();
         Self {
             direction: [x as i8, z as i8],
             facing,
             buttons,
-            sequence: u16::from_le_bytes([s0, s1]),
+            sequence: u32::from_le_bytes([s0, s1, s2, s3]),
         }
     }
 }

@@ -60,6 +60,8 @@ pub struct Welcome {
     pub player: PlayerId,
     /// Which entity it controls.
     pub entity: WorldEntityId,
+    /// The gateway, told apart from all others and from what it was before its last start: for traces.
+    pub gateway: u64,
 }
 
 /// Which zone simulates the client's own player: told after each [`Welcome`], and again whenever the player changes hands. For people to
@@ -79,7 +81,7 @@ pub struct OwnerZone {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// The stamp that was applied.
-    pub sequence: u16,
+    pub sequence: u32,
     /// When the input's packet came in, on the gateway's clock.
     pub received_us: u64,
     /// From there until the zone had it.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows Bevy, a network or a database; every other crate may depend on this one.
 
+pub mod probe_sequence;
 mod steering;
 mod tick;
 mod zone_map;

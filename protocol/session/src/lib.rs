@@ -21,7 +21,7 @@ pub use netcode::{
 pub use user_data::{TokenUserData, USER_DATA_BYTES, USER_DATA_VERSION, UserDataError};
 
 /// The version of everything a client and the servers exchange. A client with another one is refused at `POST /v1/session`.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The netcode protocol id of [`PROTOCOL_VERSION`]: both ends of a connection must name the same one.
 pub const NETCODE_PROTOCOL_ID: u64 = netcode_protocol_id(PROTOCOL_VERSION);
@@ -208,11 +208,11 @@ mod tests {
 
     #[test]
     fn a_request_needs_no_more_than_a_name_and_a_version() {
-        let json = r#"{"name":"ada","protocol_version":3}"#;
+        let json = r#"{"name":"ada","protocol_version":4}"#;
         let request: SessionRequest = serde_json::from_str(json).unwrap();
         assert_eq!((&request.resume, request.lost_gateway), (&None, None));
         assert_eq!(serde_json::to_string(&request).unwrap(), json);
-        let lost = r#"{"name":"ada","protocol_version":3,"lost_gateway":"[::1]:7700"}"#;
+        let lost = r#"{"name":"ada","protocol_version":4,"lost_gateway":"[::1]:7700"}"#;
         let request: SessionRequest = serde_json::from_str(lost).unwrap();
         assert_eq!(request.lost_gateway, Some("[::1]:7700".parse().unwrap()));
     }

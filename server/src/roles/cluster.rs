@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, bail, ensure};
-use meridian_fabric::{AddressFn, FabricEndpoint, FabricOptions, FabricRole, FabricTls, PeerEnd, WakeFn, WorldStamp};
+use meridian_fabric::{
+    AddressFn, FabricEndpoint, FabricOptions, FabricRole, FabricTls, PeerEnd, WakeFn, WorldStamp, desk::desk,
+};
 use meridian_game::WorldDefinition;
 use meridian_gateway::ZoneLink;
 use meridian_ids::ZoneId;
@@ -98,6 +100,7 @@ impl ClusterFabric {
         let dialled = map.ids().filter(|other| *other > zone).filter(is_near);
         let dialled: Vec<(ZoneId, AddressFn)> = dialled.map(|other| (other, self.address(other))).collect();
         let (endpoint, bus) = (Arc::clone(&self.endpoint), self.bus.bus().clone());
+        let (front, end) = desk();
         let connect = move || {
             let told = Arc::new(ToldLease::default());
             let peer = |(other, address): &(ZoneId, AddressFn)| -> Peer {
@@ -111,11 +114,13 @@ impl ClusterFabric {
                 peers: dialled.iter().map(peer).collect(),
                 source: Some(endpoint.serve(zone)),
                 bus: bus.connect_zone(zone),
+                desk: Some(end.clone()),
             };
             (links, told)
         };
         ZoneWiring {
             zone,
+            desk: front,
             connect: Box::new(connect),
         }
     }

@@ -1,6 +1,7 @@
 //! The role `gateway`: client connections, on a thread of its own.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     net::UdpSocket,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -69,6 +70,7 @@ impl GatewayRole {
             public_addresses: section.public_address.into_iter().collect(),
             clients_max: section.clients_max,
             interest: InterestConfig::default(),
+            id: RandomState::new().hash_one(bound),
         };
         Ok(Self {
             config,

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{bail, ensure};
 use meridian_bus::InProcess;
-use meridian_fabric::{ZoneEnd, in_process, in_process_peers};
+use meridian_fabric::{ZoneEnd, desk::desk, in_process, in_process_peers};
 use meridian_game::{WorldDefinition, demo::DemoPlugin};
 use meridian_gateway::ZoneLink;
 use meridian_ids::{Generation, LeaseEpoch, TickClock, ZoneId};
@@ -31,18 +31,21 @@ impl LocalZone {
     /// The ends are the same for each instance; each has a connection to the bus of its own.
     fn wiring(self, bus: InProcess) -> ZoneWiring {
         let Self { zone, gateway, peers } = self;
+        let (front, end) = desk();
         let connect = move || {
             let links = ZoneLinks {
                 gateways: vec![Arc::clone(&gateway)],
                 peers: peers.clone(),
                 source: None,
                 bus: bus.connect(zone),
+                desk: Some(end.clone()),
             };
             // Nobody is dialled.
             (links, Arc::default())
         };
         ZoneWiring {
             zone,
+            desk: front,
             connect: Box::new(connect),
         }
     }
@@ -55,6 +58,8 @@ pub struct LocalFabric {
     /// What the gateway waits on.
     pub(super) wake: Arc<Wake>,
     pub(super) zones: Vec<ZoneWiring>,
+    /// Who owns what; and where positions are followed.
+    pub(super) bus: InProcess,
     pub(super) links: Vec<ZoneLink>,
     /// The lease epoch before that of each zone's first instance.
     pub(super) before: LeaseEpoch,
@@ -94,6 +99,7 @@ impl LocalFabric {
             wake,
             zones: zones.into_iter().map(|zone| zone.wiring(bus.clone())).collect(),
             links,
+            bus,
             before,
         })
     }

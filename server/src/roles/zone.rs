@@ -17,7 +17,11 @@ use meridian_zone::{AuditSink, Load, Observed, RunEnd, Zone, ZoneConfig};
 use crate::{
     faults::ZoneFaults,
     metric_definitions::ZONE_RESTARTS,
-    roles::{ConnectFn, CreateContext, CreatedRole, local::game},
+    roles::{
+        ConnectFn, CreateContext, CreatedRole, ZoneWiring,
+        front::{Front, SharedDetail},
+        local::game,
+    },
 };
 
 mod told;
@@ -41,6 +45,7 @@ const STOP_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) struct ZoneRole {
     zones: Vec<ZoneStart>,
+    front: Front,
 }
 
 /// What every instance of a zone is made from.
@@ -50,6 +55,8 @@ struct ZoneStart {
     connect: ConnectFn,
     /// What others are told of it, in a cluster.
     member: Option<ClusterMember>,
+    /// What this process is told of it.
+    detail: SharedDetail,
     health: HealthHandle,
     faults: Arc<ZoneFaults>,
 }
@@ -65,6 +72,7 @@ impl ZoneRole {
                 let member = ClusterMember {
                     cluster: cluster.clone(),
                     fabric: fabric.public_address(),
+                    rpc: None,
                 };
                 let zones = fabric.zones(config)?;
                 (Arc::clone(&fabric.world), zones, LeaseEpoch::default(), Some(member))
@@ -75,8 +83,13 @@ impl ZoneRole {
                 (Arc::clone(&local.world), zones, local.before, None)
             }
         };
+        let zones: Vec<(ZoneWiring, SharedDetail)> =
+            zones.into_iter().map(|zone| (zone, SharedDetail::default())).collect();
+        let front = Front::create(context, &world, &zones)?;
+        let rpc = config.rpc.public_address.or(context.bound.rpc);
+        let member = member.map(|member| ClusterMember { rpc, ..member });
         let instance = member.as_ref().map_or("local", |member| member.cluster.instance());
-        let starts = zones.into_iter().map(|zone| {
+        let starts = zones.into_iter().map(|(zone, detail)| {
             let name = world.zone_name(zone.zone).to_owned();
             ZoneStart {
                 health: health.register(format!("zone {name}")),
@@ -91,12 +104,14 @@ impl ZoneRole {
                 },
                 connect: zone.connect,
                 member: member.clone(),
+                detail,
                 faults: faults.add_zone(zone.zone, &name),
                 name,
             }
         });
         Ok(Self {
             zones: starts.collect(),
+            front,
         })
     }
 }
@@ -113,7 +128,8 @@ impl CreatedRole for ZoneRole {
                 .with_context(|| format!("cannot start the thread of {name}"))?;
             ledger.register_thread(name, thread, stop)?;
         }
-        Ok(())
+        // After the zones, so that it ends before them: what it was asked is still answered.
+        self.front.start(ledger)
     }
 }
 
@@ -200,7 +216,7 @@ impl ZoneStart {
         let zone = Zone::new(self.config.clone(), first, links);
         let mut last = LeaseEpoch::default();
         let mut load = Load::new(clock.rate());
-        let mut told = Told::default();
+        let mut told = Told::new(self.detail.clone());
         let end = meridian_zone::run(
             zone,
             clock,
@@ -215,12 +231,11 @@ impl ZoneStart {
                         Some(true) => self.health.degraded(OVERLOADED),
                         None => {}
                     }
-                    if let Some(member) = &self.member {
-                        told.ticked(member, zone, (lease, took));
-                    }
+                    told.ticked(self.member.as_ref(), zone, (lease, took));
                     self.faults.happen();
                 }
                 Observed::Paused => {
+                    told.paused();
                     if load.paused() {
                         self.health.degraded(PAUSED);
                     }

@@ -13,7 +13,9 @@ use crate::{
 };
 
 /// Flags that let a server take any port.
-const FREE_PORTS: [&str; 6] = [
+const FREE_PORTS: [&str; 8] = [
+    "--rpc",
+    "127.0.0.1:0",
     "--http",
     "127.0.0.1:0",
     "--admin",
@@ -79,7 +81,7 @@ fn a_gateway_port_in_use_says_which_and_what_to_do() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let world = demo_world();
-    let flags = [&FREE_PORTS[..4], &["--world", &world, "--gateway", &address]].concat();
+    let flags = [&FREE_PORTS[..6], &["--world", &world, "--gateway", &address]].concat();
     let said = format!(
         "cannot listen on {address} for gateway: address already in use; pass --gateway with another port (0 picks a \
          free one)"

@@ -163,6 +163,7 @@ fn help_names_every_flag_and_a_bad_flag_is_refused() {
         "http",
         "admin",
         "gateway",
+        "rpc",
         "dump-config",
         "log-format",
     ] {
@@ -180,12 +181,9 @@ fn dumped(output: &Output) -> toml::Table {
 fn a_cluster_needs_one_key_and_addresses_that_lead_somewhere() {
     let folder = folder_with_world("");
     let clustered = ["--world", "world.toml", "--bus", "valkey://127.0.0.1:1"];
-    for roles in ["auth", "gateway,auth"] {
+    for roles in ["auth", "gateway,auth", "zone"] {
         let output = run_in(&folder, &[&clustered[..], &["--roles", roles]].concat());
-        fails_saying(
-            &output,
-            "netcode.private_key: auth and all gateways of a cluster need one",
-        );
+        fails_saying(&output, "netcode.private_key: all processes of a cluster need one");
     }
     let everywhere = [&clustered[..], &["--roles", "gateway", "--gateway", "0.0.0.0:0"]].concat();
     let output = command_in(&folder)
@@ -194,6 +192,13 @@ fn a_cluster_needs_one_key_and_addresses_that_lead_somewhere() {
         .output()
         .unwrap();
     fails_saying(&output, "gateway.public_address: the gateway listens on 0.0.0.0");
+    let everywhere = [&clustered[..], &["--roles", "zone", "--rpc", "0.0.0.0:0"]].concat();
+    let output = command_in(&folder)
+        .args(everywhere)
+        .env("MERIDIAN_NETCODE__PRIVATE_KEY", NETCODE_KEY)
+        .output()
+        .unwrap();
+    fails_saying(&output, "rpc.public_address: the gRPC API listens on 0.0.0.0");
     let untrusted = [&clustered[..], &["--roles", "auth", "--bus-authority", "nowhere.pem"]].concat();
     let output = command_in(&folder)
         .args(untrusted)

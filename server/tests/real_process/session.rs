@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{NETCODE_KEY, Server, get, post};
 
-const ADA: &str = r#"{"name": " Ada ", "protocol_version": 3}"#;
+const ADA: &str = r#"{"name": " Ada ", "protocol_version": 4}"#;
 
 #[test]
 fn a_guest_gets_a_token_for_the_configured_gateway() {
@@ -20,12 +20,12 @@ fn a_guest_gets_a_token_for_the_configured_gateway() {
     assert_eq!(world.json(), json!({"name": "test", "tick_rate_hz": 30}));
     assert_eq!(session["name"], "Ada");
     assert_eq!(session["gateway"], "127.0.0.1:7799");
-    assert_eq!(session["protocol_version"], 3);
+    assert_eq!(session["protocol_version"], 4);
     assert_eq!(session["world_hash"], document_hash(&world.body));
     let token = session["token"].as_str().unwrap().to_owned();
     assert_eq!(BASE64_STANDARD.decode(&token).unwrap().len(), 2048);
     let resume = session["resume"].as_str().unwrap().to_owned();
-    let asks = json!({"name": "Eve", "protocol_version": 3, "resume": resume});
+    let asks = json!({"name": "Eve", "protocol_version": 4, "resume": resume});
     let resumed = post(&server.url("http", "/v1/session"), &asks.to_string()).json();
     assert_eq!(
         (&resumed["player_id"], &resumed["name"]),
@@ -74,7 +74,7 @@ fn bad_requests_are_answered_with_code_and_message() {
     let large = "x".repeat(5000);
     for (body, status, code) in [
         ("{", 400, "bad_request"),
-        (r#"{"name": "", "protocol_version": 3}"#, 400, "bad_name"),
+        (r#"{"name": "", "protocol_version": 4}"#, 400, "bad_name"),
         (&large, 413, "too_large"),
         (r#"{"name": "Ada", "protocol_version": 7}"#, 426, "protocol_version"),
     ] {

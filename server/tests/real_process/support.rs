@@ -45,7 +45,17 @@ impl Server {
 
     /// Starts every role with this configuration in the demo world, on free ports, and waits until all are ready.
     pub fn start_every_role(config: &str) -> Self {
-        Self::start_with(config, &["--gateway", "127.0.0.1:0", "--world", &demo_world()])
+        Self::start_with(
+            config,
+            &[
+                "--gateway",
+                "127.0.0.1:0",
+                "--rpc",
+                "127.0.0.1:0",
+                "--world",
+                &demo_world(),
+            ],
+        )
     }
 
     fn start_with(config: &str, arguments: &[&str]) -> Self {

@@ -115,6 +115,8 @@ fn some_zones_of_a_world_can_be_run_alone_and_unknown_ones_are_named() {
         "127.0.0.1:0",
         "--admin",
         "127.0.0.1:0",
+        "--rpc",
+        "127.0.0.1:0",
     ];
     let output = run_in(&folder, &arguments);
     fails_saying(&output, "has no zone `north`; its zones are north-west, north-east");

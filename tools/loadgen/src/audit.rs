@@ -32,6 +32,7 @@ use meridian_events::{AuditLine, Began};
 use meridian_ids::{Tick, TickRate, WorldEntityId, ZoneId};
 use serde::Serialize;
 
+use crate::metric_definitions::{AUDIT_DUPLICATED, AUDIT_LOST};
 use track::{End, Examined, Track};
 use zones::{Heard, Zones};
 
@@ -361,7 +362,9 @@ impl Auditor {
                 gaps,
                 unsettled,
             } = track.examine(*entity, &self.zones, horizon);
-            self.counts.duplicated += u64::from(track.was_duplicated && !was_duplicated);
+            let is_new = u64::from(track.was_duplicated && !was_duplicated);
+            self.counts.duplicated += is_new;
+            metrics::counter!(AUDIT_DUPLICATED).increment(is_new);
             gaps.into_iter().for_each(|gap| self.counts.handoffs.record_gap(gap));
             findings.into_iter().for_each(|finding| self.tell(finding));
             unsettled
@@ -394,7 +397,9 @@ impl Auditor {
                 return false;
             }
             track.is_lost = true;
-            self.counts.lost += u64::from(!track.was_lost);
+            let is_new = u64::from(!track.was_lost);
+            self.counts.lost += is_new;
+            metrics::counter!(AUDIT_LOST).increment(is_new);
             track.was_lost = true;
             self.tell(Finding::Lost {
                 entity: *entity,

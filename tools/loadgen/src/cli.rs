@@ -2,6 +2,7 @@
 
 pub mod faults;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ Examples:
   loadgen run --bots 40 --max-duplicated 0 --max-lost 0 --min-handoffs 100
   loadgen run --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611     a swarm against a cluster of two processes
   loadgen audit --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611   watches until Ctrl-C
+  loadgen traces --min-complete 0.99                 collects what is exported to port 4317 until Ctrl-C
   loadgen run --scenario crossing --predict --link-delay 80 --max-correction-p99-cm 1 --max-respawns 0
   loadgen run --scenario camp --warmup 15 --stall-zone north-east --max-elsewhere-p99-ticks 3";
 
@@ -45,6 +47,8 @@ pub enum Command {
     Baseline(BaselineArgs),
     /// Watch that each entity is simulated by one zone, always: tells duplicated and lost ones until it is stopped
     Audit(AuditArgs),
+    /// Collect traces (OTLP over gRPC) while others run, and tell how complete those of stamped actions are, and where their time went
+    Traces(TracesArgs),
     /// The stock server itself; `baseline` starts it
     #[command(hide = true)]
     BaselineServer {
@@ -135,6 +139,35 @@ pub struct AuditArgs {
     /// Write the counts and what was found to this file, as JSON; if it cannot be written, the watch does not begin
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+}
+
+/// Arguments of `loadgen traces`.
+#[derive(Clone, Debug, Args)]
+pub struct TracesArgs {
+    /// Where to collect: what servers and swarms have in OTEL_EXPORTER_OTLP_ENDPOINT; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:4317", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// How long, in seconds; without it, until Ctrl-C or SIGTERM
+    #[arg(long, value_parser = seconds)]
+    pub seconds: Option<Duration>,
+    /// Write every span to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub spans: Option<PathBuf>,
+    /// Write what was found to this file, as JSON; if it cannot be written, nothing is collected
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Exit with 2 if a smaller share of the probes has complete traces, from 0 to 1
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub min_complete: Option<f64>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err(format!("{share} is outside of 0..=1"))
+    }
 }
 
 fn tick_rate(text: &str) -> Result<TickRate, String> {

@@ -1,23 +1,26 @@
 //! The binary `loadgen`: reads the command line, runs, and tells what was measured.
 
+use std::env;
 use std::fs::{self, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
 use meridian_loadgen::audit::command::{self as audit, AuditOptions};
 use meridian_loadgen::baseline::{self, BaselineOptions};
-use meridian_loadgen::cli::{AuditArgs, BaselineArgs, Cli, Command, RunArgs, SwarmArgs};
+use meridian_loadgen::cli::{AuditArgs, BaselineArgs, Cli, Command, RunArgs, SwarmArgs, TracesArgs};
 use meridian_loadgen::report::Report;
 use meridian_loadgen::swarm::{self, SwarmOptions, demo_game};
-use meridian_loadgen::{progress, table};
+use meridian_loadgen::traces::{self, TracesOptions};
+use meridian_loadgen::{metric_definitions, progress, table};
+use meridian_telemetry::{LogFormat, Metrics, TelemetryGuard, TelemetryOptions};
 use mimalloc::MiMalloc;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use tracing_subscriber::EnvFilter;
 
 /// Dozens of worlds in one process live from the cache and the TLB; this allocator keeps each on few, large pages.
 #[global_allocator]
@@ -27,22 +30,49 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const EXIT_EXCEEDED: u8 = 2;
 /// What is logged unless `RUST_LOG` says otherwise: a stock client tells several lines about each connection.
 const DEFAULT_LOG: &str = "warn,meridian_loadgen=info";
+/// Name where what is measured is pushed to.
+const COLLECTOR_VARIABLES: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"];
+/// How long the end waits until a collector has taken everything.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
-    let terminal = io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(terminal)
-        .init();
-    match execute(Cli::parse().command) {
-        Ok(code) => code,
+    let cli = Cli::parse();
+    let telemetry = match install_telemetry() {
+        Ok(telemetry) => telemetry,
         Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            return ExitCode::FAILURE;
         }
+    };
+    let code = execute(cli.command).unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    });
+    if !telemetry.flush(FLUSH_TIME_MAX) {
+        tracing::warn!("the collector did not take all that was measured");
     }
+    code
+}
+
+/// Logs, and what the environment asks for: traces of stamped actions, and what is measured, pushed while it is.
+fn install_telemetry() -> anyhow::Result<TelemetryGuard> {
+    let is_pushed = COLLECTOR_VARIABLES.iter().any(|name| env::var_os(name).is_some());
+    // Without anybody to push them to, what is measured would pile up.
+    let metrics = is_pushed.then(Metrics::install).transpose()?;
+    if is_pushed {
+        metric_definitions::describe();
+        // Zero is a figure too: alerts look for what is more.
+        metrics::counter!(metric_definitions::AUDIT_DUPLICATED).increment(0);
+        metrics::counter!(metric_definitions::AUDIT_LOST).increment(0);
+    }
+    let options = TelemetryOptions {
+        service: "meridian-loadgen",
+        instance: format!("loadgen-{}", process::id()),
+        log_format: LogFormat::Pretty,
+        log_filter: env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned()),
+        push_metrics: true,
+    };
+    meridian_telemetry::install(options, metrics.as_ref())
 }
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
@@ -60,6 +90,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             conclude(&report, None, &args.swarm)
         }
         Command::Audit(args) => watch(&args),
+        Command::Traces(args) => collect_traces(&args),
         Command::BaselineServer { world } => baseline::serve(&world).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -84,7 +115,7 @@ fn swarm_options(args: &RunArgs) -> SwarmOptions {
 fn baseline_options(args: &BaselineArgs) -> anyhow::Result<BaselineOptions> {
     let swarm = &args.swarm;
     Ok(BaselineOptions {
-        program: std::env::current_exe().context("cannot find this program, which is the stock server too")?,
+        program: env::current_exe().context("cannot find this program, which is the stock server too")?,
         world_file: args.world.clone(),
         bots: swarm.bots as usize,
         measure: swarm.seconds,
@@ -95,18 +126,47 @@ fn baseline_options(args: &BaselineArgs) -> anyhow::Result<BaselineOptions> {
     })
 }
 
-/// Watches until Ctrl-C or SIGTERM, or as long as is asked for.
-fn watch(args: &AuditArgs) -> anyhow::Result<ExitCode> {
-    args.report.as_deref().map(ensure_writable).transpose()?;
+/// Set by Ctrl-C and SIGTERM.
+fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, stop.clone()).context("cannot listen for signals")?;
     }
+    Ok(stop)
+}
+
+/// Collects until Ctrl-C or SIGTERM, or as long as is asked for.
+fn collect_traces(args: &TracesArgs) -> anyhow::Result<ExitCode> {
+    args.report.as_deref().map(ensure_writable).transpose()?;
+    let options = TracesOptions {
+        listen: args.listen,
+        seconds: args.seconds,
+        spans: args.spans.clone(),
+        stop: stop_flag()?,
+    };
+    let report = traces::run(&options, |address| {
+        tracing::info!(%address, "collecting");
+    })?;
+    let text = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
+    if let Some(path) = &args.report {
+        fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    writeln!(io::stdout(), "{}", table::traces(&report)).context("cannot write to standard output")?;
+    let completeness = report.completeness().unwrap_or(0.0);
+    if args.min_complete.is_some_and(|least| completeness < least) {
+        return Ok(ExitCode::from(EXIT_EXCEEDED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Watches until Ctrl-C or SIGTERM, or as long as is asked for.
+fn watch(args: &AuditArgs) -> anyhow::Result<ExitCode> {
+    args.report.as_deref().map(ensure_writable).transpose()?;
     let options = AuditOptions {
         admin: args.admin.clone(),
         watch: args.seconds,
         rate: args.tick_rate,
-        stop,
+        stop: stop_flag()?,
     };
     let report = audit::run(&options, &mut io::stdout().lock())?;
     if let Some(path) = &args.report {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::histogram::DurationHistogram;
+use crate::metric_definitions::{CLIENT_ACTION_SECONDS, CLIENT_OBSERVER_SECONDS};
 
 /// A stamp or a sighting older than this is forgotten: its other half will not come any more.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
@@ -16,7 +17,7 @@ pub struct ProbeId {
     /// The acting player or its entity, by whatever number tells them apart.
     pub subject: u64,
     /// The stamp.
-    pub sequence: u16,
+    pub sequence: u32,
 }
 
 /// Joins stamps, echoes and sightings into latencies. Only actions stamped within the measuring window count.
@@ -63,7 +64,7 @@ impl ProbeBoard {
         if self.counts(at) {
             sightings
                 .iter()
-                .for_each(|seen| self.observer.record(seen.saturating_duration_since(at)));
+                .for_each(|seen| self.record_observer(seen.saturating_duration_since(at)));
         }
     }
 
@@ -75,14 +76,17 @@ impl ProbeBoard {
         stamp.echoed = true;
         let at = stamp.at;
         if self.counts(at) {
-            self.action.record(seen.saturating_duration_since(at));
+            self.record_action(seen.saturating_duration_since(at));
         }
     }
 
     /// Another bot saw the action applied at `seen`. May be told before the stamp is.
     pub fn sighted(&mut self, id: ProbeId, seen: Instant) {
         match self.stamps.get(&id) {
-            Some(stamp) if self.counts(stamp.at) => self.observer.record(seen.saturating_duration_since(stamp.at)),
+            Some(stamp) if self.counts(stamp.at) => {
+                let took = seen.saturating_duration_since(stamp.at);
+                self.record_observer(took);
+            }
             Some(_) => {}
             None if self.waiting_count < WAITING_MAX => {
                 self.waiting.entry(id).or_default().push(seen);
@@ -114,6 +118,16 @@ impl ProbeBoard {
         }
     }
 
+    fn record_action(&mut self, took: Duration) {
+        self.action.record(took);
+        metrics::histogram!(CLIENT_ACTION_SECONDS).record(took.as_secs_f64());
+    }
+
+    fn record_observer(&mut self, took: Duration) {
+        self.observer.record(took);
+        metrics::histogram!(CLIENT_OBSERVER_SECONDS).record(took.as_secs_f64());
+    }
+
     fn counts(&self, stamped: Instant) -> bool {
         (self.window.0..self.window.1).contains(&stamped)
     }
@@ -121,7 +135,7 @@ impl ProbeBoard {
     fn count_unanswered(&mut self, stamp: Option<Stamp>, now: Instant) {
         if let Some(stamp) = stamp.filter(|stamp| !stamp.echoed && self.counts(stamp.at)) {
             self.unanswered += 1;
-            self.action.record(now.saturating_duration_since(stamp.at));
+            self.record_action(now.saturating_duration_since(stamp.at));
         }
     }
 
@@ -154,7 +168,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn id(sequence: u16) -> ProbeId {
+    fn id(sequence: u32) -> ProbeId {
         ProbeId { subject: 7, sequence }
     }
 

@@ -31,6 +31,7 @@ use meridian_link::LinkConditions;
 
 use crate::audit::follow::{Followed, follow};
 use crate::histogram::{DurationHistogram, Summary};
+use crate::metric_definitions::CLIENT_TERM_SECONDS;
 use crate::probe::ProbeBoard;
 use crate::report::{Bots, Inputs, Loadgen, Report, TERMS, cpu_us_per};
 use crate::scrape::{Scrape, Scraped};
@@ -118,10 +119,10 @@ impl Measured {
         } = *terms;
         // In the order of TERMS.
         let durations = [uplink, forward, tick_wait, simulate, gateway, downlink, apply];
-        self.terms
-            .iter_mut()
-            .zip(durations)
-            .for_each(|(histogram, duration)| histogram.record(duration));
+        for ((histogram, duration), term) in self.terms.iter_mut().zip(durations).zip(TERMS) {
+            histogram.record(duration);
+            metrics::histogram!(CLIENT_TERM_SECONDS, "term" => term).record(duration.as_secs_f64());
+        }
     }
 
     fn terms_ms(&self) -> BTreeMap<String, Summary> {

@@ -5,6 +5,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use crate::histogram::Summary;
 use crate::report::{Report, TERMS};
+use crate::traces::TracesReport;
 
 /// Draws `report`; with a `baseline`, its figures and the ratio to them stand beside.
 pub fn render(report: &Report, baseline: Option<&Report>) -> String {
@@ -25,6 +26,33 @@ pub fn render(report: &Report, baseline: Option<&Report>) -> String {
         latencies(report, baseline),
         figures(report, baseline)
     ));
+    text
+}
+
+/// Draws what was found of traces.
+pub fn traces(report: &TracesReport) -> String {
+    let share = report
+        .completeness()
+        .map_or_else(|| "none".to_owned(), |share| format!("{:.2} %", share * 100.0));
+    let orphans: u64 = report.orphans.values().sum();
+    let mut text = format!(
+        "{} spans; {} probes with an echo, {} complete ({share}), {} without; {} seen by others, {} over a border; {orphans} orphan spans\n",
+        report.spans, report.probes, report.complete, report.unanswered, report.observed, report.over_a_border
+    );
+    for (leg, probes) in &report.missing {
+        text.push_str(&format!("not told: {leg}, of {probes} probes\n"));
+    }
+    for (name, spans) in &report.orphans {
+        text.push_str(&format!("without the parent: {name}, {spans} spans\n"));
+    }
+    let mut table = new_table(&["leg, ms", "p50", "p90", "p99", "max", "samples"]);
+    for (name, summary) in &report.legs_ms {
+        let figures = [summary.p50, summary.p90, summary.p99, summary.max].map(number);
+        let mut row: Vec<String> = std::iter::once(name.clone()).chain(figures).collect();
+        row.push(summary.samples.to_string());
+        table.add_row(row);
+    }
+    text.push_str(&table.to_string());
     text
 }
 

@@ -118,7 +118,7 @@ pub struct Server {
 impl Server {
     pub fn start() -> Self {
         Self::start_at(&serde_json::json!({
-            "http": "127.0.0.1:0", "admin": "127.0.0.1:0", "gateway": "127.0.0.1:0"
+            "http": "127.0.0.1:0", "admin": "127.0.0.1:0", "gateway": "127.0.0.1:0", "rpc": "127.0.0.1:0"
         }))
     }
 
@@ -127,7 +127,7 @@ impl Server {
         let folder = tempfile::tempdir().expect("a folder");
         let ready = folder.path().join("ready.json");
         let mut command = Command::new(binary("server"));
-        for role in ["http", "admin", "gateway"] {
+        for role in ["http", "admin", "gateway", "rpc"] {
             command.args([&format!("--{role}"), addresses[role].as_str().expect("an address")]);
         }
         let child = command

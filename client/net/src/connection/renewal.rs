@@ -117,6 +117,7 @@ mod tests {
             tick_rate: TickRate::default(),
             player: ADA,
             entity: WorldEntityId(1),
+            gateway: 1,
         };
         connector.welcomed(welcome, began);
         let auth = Arc::new(Auth {

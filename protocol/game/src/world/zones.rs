@@ -18,6 +18,16 @@ impl WorldDefinition {
             .unwrap_or_else(|error| unreachable!("a validated world has a map: {error}"))
     }
 
+    /// The zones in whose part of the spawn area players can appear.
+    pub fn entrances(&self) -> Vec<ZoneId> {
+        let (map, [x, _, z]) = (self.zone_map(), self.spawn.centre);
+        let touches = |zone: &ZoneId| {
+            map.area(*zone)
+                .is_some_and(|area| area.distance([x, z]) < self.spawn.radius_m || area.contains([x, z]))
+        };
+        map.ids().filter(touches).collect()
+    }
+
     /// A zone's name; that of a world that is one zone is the world's.
     pub fn zone_name(&self, zone: ZoneId) -> &str {
         self.zones

@@ -9,7 +9,7 @@ use meridian_handoff::script::{Command, Done, Ticket, Transfer, TransferId};
 use meridian_ids::{LeaseEpoch, ZoneId};
 
 use crate::streams::{ReaderId, Streams};
-use crate::{Bus, EntryId, EventReader, Heard, Model, PositionReader};
+use crate::{Bus, EntryId, EventReader, Heard, Model, PositionReader, WakeFn};
 
 /// The durable side of a world that lives in one process. Records live as long as it: a zone that dies finds them again, a
 /// process that dies does not.
@@ -54,10 +54,12 @@ impl InProcess {
 
     /// Follows a zone's positions.
     pub fn positions(&self, zone: ZoneId) -> Box<dyn PositionReader> {
+        let (reader, next) = self.with_streams(|streams| streams.follow(zone));
         Box::new(Follower {
-            next: self.with_streams(|streams| streams.follow(zone)),
             shared: self.clone(),
             zone,
+            reader,
+            next,
         })
     }
 
@@ -105,10 +107,16 @@ impl Drop for Events {
 struct Follower {
     shared: InProcess,
     zone: ZoneId,
+    reader: ReaderId,
     next: u64,
 }
 
 impl PositionReader for Follower {
+    fn wake_with(&mut self, wake: WakeFn) {
+        self.shared
+            .with_streams(|streams| streams.wake_with(self.zone, self.reader, wake));
+    }
+
     fn try_next(&mut self) -> Option<Arc<Positions>> {
         let (next, positions) = self
             .shared
@@ -120,7 +128,8 @@ impl PositionReader for Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.shared.with_streams(|streams| streams.unfollow(self.zone));
+        self.shared
+            .with_streams(|streams| streams.unfollow(self.zone, self.reader));
     }
 }
 
@@ -149,7 +158,8 @@ impl Bus for Connection {
     }
 
     fn publish_positions(&mut self, positions: Positions) {
-        self.shared.with_streams(|streams| streams.publish_positions(positions));
+        let waked = self.shared.with_streams(|streams| streams.publish_positions(positions));
+        waked.iter().for_each(|wake| wake());
     }
 
     fn try_receive(&mut self) -> Option<Heard> {

@@ -67,6 +67,9 @@ pub trait EventReader: Send {
 
 /// Follows the positions of one zone from its making on.
 pub trait PositionReader: Send {
+    /// Has `wake` called whenever an entry has come from now on, on the thread that brought it; it must be cheap. Of what came before nothing is said:
+    /// who asks to be woken reads once after it.
+    fn wake_with(&mut self, wake: WakeFn);
     /// The next entry that is kept, if there is one. Never blocks.
     fn try_next(&mut self) -> Option<Arc<Positions>>;
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use meridian_events::{Event, Positions};
 use meridian_ids::ZoneId;
 
-use crate::EntryId;
+use crate::{EntryId, WakeFn};
 
 /// Events that are kept for groups to come, while there are none: a quarter of an hour of a busy world. Beyond that the oldest go. In memory it
 /// is the limit for groups as well: they are in the same process.
@@ -15,8 +15,8 @@ pub const EVENTS_MAX: usize = 65_536;
 /// Events that a store keeps for groups that are not done with them: four hours of a busy world, in about 50 MB. Beyond that the oldest go, and
 /// are counted: a group that nobody reads for any more must not fill the store.
 pub const EVENTS_UNREAD_MAX: usize = 1 << 20;
-/// Position entries that are kept per zone: two seconds at 20 Hz.
-pub const POSITIONS_MAX: usize = 40;
+/// Position entries that are kept per zone, which tells them in each tick while it is followed: two seconds at 60 Hz, one at the highest rate.
+pub const POSITIONS_MAX: usize = 128;
 
 /// Tells the readers of a group apart.
 pub(crate) type ReaderId = u64;
@@ -29,16 +29,16 @@ struct Group {
     pending: BTreeMap<u64, Option<ReaderId>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct PositionStream {
     entries: VecDeque<Arc<Positions>>,
     /// The number of the first entry kept.
     first: u64,
-    readers: usize,
+    readers: HashMap<ReaderId, Option<WakeFn>>,
 }
 
 /// The streams of one world.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Streams {
     events: VecDeque<Event>,
     /// The number of the first event kept.
@@ -124,30 +124,43 @@ impl Streams {
         }
     }
 
-    pub(crate) fn publish_positions(&mut self, positions: Positions) {
+    /// Says whom to wake, once nobody is kept from reading.
+    #[must_use]
+    pub(crate) fn publish_positions(&mut self, positions: Positions) -> Vec<WakeFn> {
         let stream = self.positions.entry(positions.zone).or_default();
         stream.entries.push_back(Arc::new(positions));
         if stream.entries.len() > POSITIONS_MAX {
             stream.entries.pop_front();
             stream.first += 1;
         }
+        stream.readers.values().flatten().cloned().collect()
     }
 
     /// A new reader of a zone's positions; it begins with the next ones. Says where that is.
-    pub(crate) fn follow(&mut self, zone: ZoneId) -> u64 {
+    pub(crate) fn follow(&mut self, zone: ZoneId) -> (ReaderId, u64) {
+        self.readers += 1;
         let stream = self.positions.entry(zone).or_default();
-        stream.readers += 1;
-        stream.first + stream.entries.len() as u64
+        stream.readers.insert(self.readers, None);
+        (self.readers, stream.first + stream.entries.len() as u64)
     }
 
-    pub(crate) fn unfollow(&mut self, zone: ZoneId) {
+    pub(crate) fn wake_with(&mut self, zone: ZoneId, reader: ReaderId, wake: WakeFn) {
+        let stream = self.positions.get_mut(&zone);
+        if let Some(waked) = stream.and_then(|stream| stream.readers.get_mut(&reader)) {
+            *waked = Some(wake);
+        }
+    }
+
+    pub(crate) fn unfollow(&mut self, zone: ZoneId, reader: ReaderId) {
         if let Some(stream) = self.positions.get_mut(&zone) {
-            stream.readers = stream.readers.saturating_sub(1);
+            stream.readers.remove(&reader);
         }
     }
 
     pub(crate) fn is_followed(&self, zone: ZoneId) -> bool {
-        self.positions.get(&zone).is_some_and(|stream| stream.readers > 0)
+        self.positions
+            .get(&zone)
+            .is_some_and(|stream| !stream.readers.is_empty())
     }
 
     /// The entry from `next` on that is kept, and where to go on after it.

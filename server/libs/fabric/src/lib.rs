@@ -5,6 +5,7 @@
 //! ([`FabricEndpoint`]). Nothing here blocks: a full queue has a named policy per message class.
 
 pub mod certificates;
+pub mod desk;
 mod in_process;
 mod message;
 mod metric_definitions;

@@ -81,7 +81,7 @@ pub struct ProbeTiming {
     /// The acting entity.
     pub entity: WorldEntityId,
     /// The stamp.
-    pub sequence: u16,
+    pub sequence: u32,
     /// When the gateway's socket had the input.
     pub received: Instant,
     /// When the gateway queued it.

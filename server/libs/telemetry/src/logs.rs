@@ -4,7 +4,11 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing::Subscriber;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, prelude::*, registry, registry::LookupSpan};
+
+/// A layer for spans.
+pub(crate) type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,16 +26,39 @@ pub enum LogFormat {
 /// # Errors
 /// The filter does not parse, or a collector is installed already.
 pub fn install_logs(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    install_logs_with(format, filter, None)
+}
+
+/// As [`install_logs`], with a layer beside the logs that `filter` does not hold for: what is traced does not depend on what is
+/// logged.
+pub(crate) fn install_logs_with(format: LogFormat, filter: &str, span_layer: Option<SpanLayer>) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("log filter `{filter}`"))?;
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr);
-    match format {
-        LogFormat::Pretty => registry
-            .with(layer.with_ansi(std::io::stderr().is_terminal()))
+    let is_terminal = std::io::stderr().is_terminal();
+    // Alone, the filter stands before everything, and what it refuses costs nothing.
+    match (span_layer, format) {
+        (None, LogFormat::Pretty) => registry().with(filter).with(pretty(is_terminal)).try_init(),
+        (None, LogFormat::Json) => registry().with(filter).with(json()).try_init(),
+        (Some(spans), LogFormat::Pretty) => registry()
+            .with(spans)
+            .with(pretty(is_terminal).with_filter(filter))
             .try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        (Some(spans), LogFormat::Json) => registry().with(spans).with(json().with_filter(filter)).try_init(),
     }
     .context("cannot install the log collector")
+}
+
+fn pretty<S>(is_terminal: bool) -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal)
+}
+
+fn json<S>() -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fmt::layer().with_writer(std::io::stderr).json().flatten_event(true)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! Histogram buckets by the unit at the end of a metric's name. The names themselves stand in each crate's own
-//! `metric_definitions.rs`.
+//! Histogram buckets by the unit at the end of a metric's name, and the names of this crate's own metrics. All other names stand in
+//! their crate's `metric_definitions.rs`.
+
+use metrics::{describe_counter, describe_gauge, describe_histogram};
 
 /// For `..._ms`: dense around the tick lengths of 128, 60 and 20 Hz (7.8, 16.7 and 50 ms), so that a tick that overran shows.
 pub const MILLISECONDS_BUCKETS: &[f64] = &[
@@ -30,3 +32,30 @@ pub const COUNT_BUCKETS: &[f64] = &[
 
 /// CPU time of the process, user and system, in seconds.
 pub const PROCESS_CPU_SECONDS: &str = "process_cpu_seconds_total";
+
+/// Spans that a collector has taken.
+pub const SPANS_EXPORTED: &str = "meridian_telemetry_spans_exported_total";
+/// Spans that no collector will get, by `reason` ([`REASON_QUEUE_FULL`] or [`REASON_EXPORT_FAILED`]).
+pub const SPANS_DROPPED: &str = "meridian_telemetry_spans_dropped_total";
+/// The queue was full, since spans came faster than the collector took them.
+pub const REASON_QUEUE_FULL: &str = "queue_full";
+/// The collector did not take their batch, however often it was tried.
+pub const REASON_EXPORT_FAILED: &str = "export_failed";
+/// How long an attempt to export a batch took, in seconds, whether it succeeded or not.
+pub const EXPORT_SECONDS: &str = "meridian_telemetry_export_seconds";
+/// Attempts to export a batch that failed.
+pub const EXPORT_FAILURES: &str = "meridian_telemetry_export_failures_total";
+/// Spans that wait for their export.
+pub const QUEUE_LENGTH: &str = "meridian_telemetry_queue_length";
+/// Pushes of all metrics, by `outcome` (`done`, `failed`).
+pub const METRIC_PUSHES: &str = "meridian_telemetry_metric_pushes_total";
+
+/// Describes the metrics of this crate's own.
+pub(crate) fn describe() {
+    describe_counter!(SPANS_EXPORTED, "spans that a collector has taken");
+    describe_counter!(SPANS_DROPPED, "spans that no collector will get, by reason");
+    describe_histogram!(EXPORT_SECONDS, "how long an attempt to export a batch of spans took");
+    describe_counter!(EXPORT_FAILURES, "attempts to export a batch of spans that failed");
+    describe_gauge!(QUEUE_LENGTH, "spans that wait for their export");
+    describe_counter!(METRIC_PUSHES, "pushes of all metrics, by outcome");
+}

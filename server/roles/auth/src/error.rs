@@ -8,9 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use meridian_session::{ErrorBody, NameError, PROTOCOL_VERSION, error_code};
+use meridian_tokens::ResumeError;
 use metrics::counter;
 
-use crate::{http::BODY_BYTES_MAX, metric_definitions::SESSIONS_REJECTED, resume::ResumeError, token::TokenError};
+use crate::{http::BODY_BYTES_MAX, metric_definitions::SESSIONS_REJECTED, token::TokenError};
 
 /// Why `POST /v1/session` gives no session.
 #[derive(Debug, thiserror::Error)]

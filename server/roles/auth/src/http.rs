@@ -18,13 +18,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use meridian_session::{
     PROTOCOL_VERSION, SESSION_PATH, SessionRequest, SessionResponse, TokenUserData, WORLD_PATH, validate_name,
 };
+use meridian_tokens::ResumeSeal;
 use metrics::counter;
 use serde::Deserialize;
 
 use crate::{
     error::SessionError,
     metric_definitions::{RATE_LIMITED, SESSIONS_ISSUED, SESSIONS_RESUMED},
-    resume::ResumeSeal,
     state::AuthState,
     token::ConnectTokenIssuer,
 };
@@ -174,11 +174,11 @@ mod tests {
         let router = auth(AuthConfig::default(), Some(GATEWAY));
         let (mut players, mut clients, mut tokens) = (HashSet::new(), HashSet::new(), HashSet::new());
         for _ in 0..20 {
-            let (status, body) = ask(&router, r#"{"name": " Ada ", "protocol_version": 3}"#).await;
+            let (status, body) = ask(&router, r#"{"name": " Ada ", "protocol_version": 4}"#).await;
             assert_eq!(status, StatusCode::OK, "{body}");
             let session: SessionResponse = serde_json::from_str(&body).unwrap();
             assert_eq!((session.name.as_str(), session.gateway.as_str()), ("Ada", GATEWAY));
-            assert_eq!((session.protocol_version, session.world_hash.as_str()), (3, "abc"));
+            assert_eq!((session.protocol_version, session.world_hash.as_str()), (4, "abc"));
             let token = BASE64_STANDARD.decode(&session.token).unwrap();
             assert_eq!(token.len(), CONNECT_TOKEN_BYTES);
             assert!(session.client_id != 0);
@@ -192,30 +192,30 @@ mod tests {
     #[tokio::test]
     async fn bad_requests_say_what_is_wrong() {
         let router = auth(AuthConfig::default(), Some(GATEWAY));
-        let long_name = format!(r#"{{"name": "{}", "protocol_version": 3}}"#, "x".repeat(25));
-        let large = format!(r#"{{"name": "{}", "protocol_version": 3}}"#, "x".repeat(BODY_BYTES_MAX));
+        let long_name = format!(r#"{{"name": "{}", "protocol_version": 4}}"#, "x".repeat(25));
+        let large = format!(r#"{{"name": "{}", "protocol_version": 4}}"#, "x".repeat(BODY_BYTES_MAX));
         for (body, status, code) in [
             ("{", 400, error_code::BAD_REQUEST),
             ("", 400, error_code::BAD_REQUEST),
             ("[[[[", 400, error_code::BAD_REQUEST),
             ("\u{0}\u{1}", 400, error_code::BAD_REQUEST),
             (r#"{"name": "Ada"}"#, 400, error_code::BAD_REQUEST),
-            (r#"{"protocol_version": 3}"#, 400, error_code::BAD_REQUEST),
+            (r#"{"protocol_version": 4}"#, 400, error_code::BAD_REQUEST),
             (
                 r#"{"name": "Ada", "protocol_version": -1}"#,
                 400,
                 error_code::BAD_REQUEST,
             ),
-            (r#"{"name": "  ", "protocol_version": 3}"#, 400, error_code::BAD_NAME),
+            (r#"{"name": "  ", "protocol_version": 4}"#, 400, error_code::BAD_NAME),
             (
-                r#"{"name": "a\u0000b", "protocol_version": 3}"#,
+                r#"{"name": "a\u0000b", "protocol_version": 4}"#,
                 400,
                 error_code::BAD_NAME,
             ),
             (&long_name, 400, error_code::BAD_NAME),
             (&large, 413, error_code::TOO_LARGE),
             (
-                r#"{"name": "Ada", "protocol_version": 4}"#,
+                r#"{"name": "Ada", "protocol_version": 5}"#,
                 426,
                 error_code::PROTOCOL_VERSION,
             ),
@@ -231,9 +231,9 @@ mod tests {
             assert_eq!(error.code, code, "{body}");
             assert!(!error.message.is_empty());
         }
-        let (_, text) = ask(&router, r#"{"name": "Ada", "protocol_version": 4}"#).await;
+        let (_, text) = ask(&router, r#"{"name": "Ada", "protocol_version": 5}"#).await;
         assert!(
-            text.contains("protocol version 4, this server version 3: update the server"),
+            text.contains("protocol version 5, this server version 4: update the server"),
             "{text}"
         );
     }
@@ -242,7 +242,7 @@ mod tests {
     async fn without_a_gateway_nobody_gets_a_token() {
         let (status, body) = ask(
             &auth(AuthConfig::default(), None),
-            r#"{"name": "Ada", "protocol_version": 3}"#,
+            r#"{"name": "Ada", "protocol_version": 4}"#,
         )
         .await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -255,11 +255,11 @@ mod tests {
     #[tokio::test]
     async fn a_resume_keeps_player_and_name() {
         let router = auth(AuthConfig::default(), Some(GATEWAY));
-        let first = session(&router, r#"{"name": "Ada", "protocol_version": 3}"#).await;
+        let first = session(&router, r#"{"name": "Ada", "protocol_version": 4}"#).await;
         let mut last = first.clone();
         for _ in 0..3 {
             let body = format!(
-                r#"{{"name": "Eve", "protocol_version": 3, "resume": "{}"}}"#,
+                r#"{{"name": "Eve", "protocol_version": 4, "resume": "{}"}}"#,
                 last.resume
             );
             last = session(&router, &body).await;
@@ -267,14 +267,14 @@ mod tests {
             assert_ne!((last.client_id, &last.token), (first.client_id, &first.token));
         }
         // Without it the same name is another player.
-        let other = session(&router, r#"{"name": "Ada", "protocol_version": 3}"#).await;
+        let other = session(&router, r#"{"name": "Ada", "protocol_version": 4}"#).await;
         assert_ne!(other.player_id, first.player_id);
     }
 
     #[tokio::test]
     async fn a_resume_that_is_forged_expired_or_of_another_key_is_refused() {
         let router = auth(AuthConfig::default(), Some(GATEWAY));
-        let asks = r#"{"name": "Ada", "protocol_version": 3}"#;
+        let asks = r#"{"name": "Ada", "protocol_version": 4}"#;
         let good = session(&router, asks).await.resume;
         let mut forged = good.clone().into_bytes();
         forged[40] ^= 1;
@@ -296,20 +296,20 @@ mod tests {
             &long,
             "",
         ] {
-            let body = format!(r#"{{"name": "Ada", "protocol_version": 3, "resume": "{resume}"}}"#);
+            let body = format!(r#"{{"name": "Ada", "protocol_version": 4, "resume": "{resume}"}}"#);
             let (status, text) = ask(&router, &body).await;
             assert_eq!(status, StatusCode::UNAUTHORIZED, "{resume}: {text}");
             let error: ErrorBody = serde_json::from_str(&text).unwrap();
             assert_eq!(error.code, error_code::BAD_RESUME);
         }
-        let body = format!(r#"{{"name": "Ada", "protocol_version": 3, "resume": "{good}"}}"#);
+        let body = format!(r#"{{"name": "Ada", "protocol_version": 4, "resume": "{good}"}}"#);
         assert_eq!(ask(&router, &body).await.0, StatusCode::OK);
     }
 
     #[tokio::test]
     async fn who_lost_a_gateway_is_sent_to_another_if_there_is_one() {
         let (lost, other) = ("127.0.0.1:7700", "127.0.0.1:7701");
-        let asks = format!(r#"{{"name": "Ada", "protocol_version": 3, "lost_gateway": "{lost}"}}"#);
+        let asks = format!(r#"{{"name": "Ada", "protocol_version": 4, "lost_gateway": "{lost}"}}"#);
         let router = auth_with(AuthConfig::default(), 1, &[lost, other]);
         for _ in 0..20 {
             assert_eq!(session(&router, &asks).await.gateway, other);
@@ -321,7 +321,7 @@ mod tests {
         let nonsense = asks.replace(lost, "nowhere");
         assert_eq!(ask(&router, &nonsense).await.0, StatusCode::BAD_REQUEST);
         // Who lost none is sent anywhere.
-        let asks = r#"{"name": "Ada", "protocol_version": 3}"#;
+        let asks = r#"{"name": "Ada", "protocol_version": 4}"#;
         let mut named = HashSet::new();
         for _ in 0..60 {
             named.insert(session(&router, asks).await.gateway);

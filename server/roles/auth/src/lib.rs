@@ -12,12 +12,11 @@ mod http;
 mod metric_definitions;
 mod player_id;
 mod rate_limit;
-mod resume;
 mod state;
 mod token;
 
 pub use config::{AuthConfig, InvalidConfig, RateLimitConfig};
 pub use directory::{GatewayDirectory, LiveGateways};
 pub use http::router;
-pub use resume::{ResumeError, ResumeSeal};
+pub use meridian_tokens::{ResumeError, ResumeSeal};
 pub use state::{AuthState, WorldDocument};

@@ -20,7 +20,7 @@ use meridian_session::NETCODE_PROTOCOL_ID;
 
 use crate::interest::InterestConfig;
 use crate::mirror::Mirror;
-use crate::{admission, inputs, interest, mirror, probes, sessions, stillness};
+use crate::{admission, inputs, interest, mirror, probes, sessions, stillness, traces};
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -52,6 +52,8 @@ pub struct GatewayConfig {
     pub clients_max: usize,
     /// Which entities a client is told of.
     pub interest: InterestConfig,
+    /// Tells the gateway apart from all others, and from what it was before its last start.
+    pub id: u64,
 }
 
 /// The zones, and how ticks are counted.
@@ -65,6 +67,8 @@ pub(crate) struct Zones {
     /// The world's tick at lightyear's tick 0.
     pub(crate) base: Tick,
     pub(crate) clock: TickClock,
+    /// Tells this gateway apart from all others.
+    pub(crate) gateway: u64,
     /// The time of this pass in a test's virtual time.
     manual_time: Option<Instant>,
 }
@@ -126,14 +130,13 @@ pub struct ZoneLink {
 }
 
 /// The zones, of those connected, in whose part of the spawn area players can appear; all of them if there is none.
-fn entrances(world: &WorldDefinition, map: &ZoneMap, links: &[ZoneLink]) -> Vec<usize> {
-    let [x, _, z] = world.spawn.centre;
-    let touches = |zone: ZoneId| {
-        map.area(zone)
-            .is_some_and(|area| area.distance([x, z]) < world.spawn.radius_m || area.contains([x, z]))
-    };
+fn entrances(world: &WorldDefinition, links: &[ZoneLink]) -> Vec<usize> {
+    let entrances = world.entrances();
     let all = 0..links.len();
-    let touching: Vec<usize> = all.clone().filter(|index| touches(links[*index].zone)).collect();
+    let touching: Vec<usize> = all
+        .clone()
+        .filter(|index| entrances.contains(&links[*index].zone))
+        .collect();
     if touching.is_empty() { all.collect() } else { touching }
 }
 
@@ -162,12 +165,13 @@ impl Gateway {
         let (zones, map) = (links.len(), config.world.zone_map());
         app.insert_resource(Mirror::new(config.clock.rate()));
         app.insert_resource(Zones {
-            entrances: entrances(&config.world, &map, &links),
+            entrances: entrances(&config.world, &links),
             links,
             world: config.world,
             map,
             base: before,
             clock: config.clock,
+            gateway: config.id,
             manual_time: None,
         });
         app.insert_resource(config.interest);
@@ -177,6 +181,7 @@ impl Gateway {
             interest::plugin,
             probes::plugin,
             mirror::plugin,
+            traces::plugin,
         ));
         app.finish();
         app.cleanup();
@@ -209,7 +214,7 @@ impl Gateway {
     pub fn add_zone(&mut self, link: ZoneLink) {
         let mut zones = self.app.world_mut().resource_mut::<Zones>();
         zones.links.push(link);
-        zones.entrances = entrances(&zones.world, &zones.map, &zones.links);
+        zones.entrances = entrances(&zones.world, &zones.links);
         self.newest.push(None);
         self.ask_for_everything(self.newest.len() - 1);
     }
@@ -316,6 +321,8 @@ impl Gateway {
             return;
         }
         self.ticked = tick;
+        let began = self.app.world().resource::<Zones>().now();
+        self.app.insert_resource(traces::TickBegan(began));
         self.apply_pending();
         stillness::judge(self.app.world_mut(), tick);
         sessions::repeat(self.app.world_mut(), tick);

@@ -30,6 +30,7 @@ use crate::gateway::Zones;
 use crate::metric_definitions::INPUTS_REFUSED;
 use crate::mirror::OwnedBy;
 use crate::sessions::SessionOf;
+use crate::traces::Traced;
 
 type Inputs = NativeStateSequence<Move>;
 
@@ -95,7 +96,17 @@ impl InputBudget {
 #[derive(Component, Default)]
 struct Held(HeldInputs<(TimedInput, Instant, Instant)>);
 
-type Players<'w, 's> = Query<'w, 's, (&'static Identity, &'static OwnedBy, &'static Pose, &'static mut Held)>;
+type Players<'w, 's> = Query<
+    'w,
+    's,
+    (
+        &'static Identity,
+        &'static OwnedBy,
+        &'static Pose,
+        &'static mut Held,
+        &'static mut Traced,
+    ),
+>;
 
 /// The entity has a new owner, which has told its state after `after`: it is sent the inputs for the ticks to come.
 pub(crate) fn send_held(world: &mut World, entity: Entity, after: Tick) {
@@ -172,19 +183,20 @@ fn forward(zones: &Zones, players: &mut Players, message: &mut InputMessage<Inpu
         let InputTarget::Entity(entity) = target.target else {
             continue;
         };
-        let Ok((identity, owned, pose, mut held)) = players.get_mut(entity) else {
+        let Ok((identity, owned, pose, mut held, mut traced)) = players.get_mut(entity) else {
             continue;
         };
         let inputs = resolve(target.states, end, zones.clock.rate().tick_duration());
         if inputs.is_empty() {
             continue;
         }
-        let batch = InputBatch {
+        let mut batch = InputBatch {
             entity: identity.entity,
             inputs,
             received,
             forwarded: zones.now(),
         };
+        traced.forwarded(&mut batch, zones.gateway);
         for input in &batch.inputs {
             held.0.hold(input.tick, (*input, batch.received, batch.forwarded));
         }

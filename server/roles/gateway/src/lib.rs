@@ -14,6 +14,7 @@ mod probes;
 mod run;
 mod sessions;
 mod stillness;
+mod traces;
 
 pub use gateway::{GameFn, Gateway, GatewayConfig, ZoneLink};
 pub use interest::InterestConfig;

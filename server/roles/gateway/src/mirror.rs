@@ -229,6 +229,7 @@ fn welcome(world: &mut World, link: Entity, player: PlayerId, entity: WorldEntit
         tick_rate: zones.clock.rate(),
         player,
         entity,
+        gateway: zones.gateway,
     };
     if let Some(mut sender) = world.get_mut::<MessageSender<Welcome>>(link) {
         sender.send::<WelcomeChannel>(welcome);

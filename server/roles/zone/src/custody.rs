@@ -77,12 +77,12 @@ impl Custody {
         }
     }
 
-    /// A tick was simulated. Says whether the player's grace is over.
-    pub(crate) fn tick(&mut self, is_open: impl Fn(PortId) -> bool) -> bool {
+    /// A tick was simulated. Says whether the player's grace is over. `is_open` is asked whether a port is, that spoke for the player so many ticks ago.
+    pub(crate) fn tick(&mut self, is_open: impl Fn(PortId, u32) -> bool) -> bool {
         for heard in [&mut self.now, &mut self.before].into_iter().flatten() {
             heard.ticks_ago = heard.ticks_ago.saturating_add(1);
         }
-        if self.now.take_if(|now| !is_open(now.port)).is_some() {
+        if self.now.take_if(|now| !is_open(now.port, now.ticks_ago)).is_some() {
             self.grace_ticks = ticks(self.rate, PLAYER_GRACE);
         } else if self.now.is_none() {
             self.grace_ticks = self.grace_ticks.saturating_sub(1);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     /// Ticks until the grace is over, while only some ports are open.
-    fn ticks_left(custody: &mut Custody, is_open: impl Fn(PortId) -> bool + Copy) -> Option<u32> {
+    fn ticks_left(custody: &mut Custody, is_open: impl Fn(PortId, u32) -> bool + Copy) -> Option<u32> {
         (1..=10_000).find(|_| custody.tick(is_open))
     }
 
@@ -123,7 +123,7 @@ mod tests {
         custody.heard(OTHER);
         assert!(!custody.let_go(ONE), "it went to the other one");
         assert!(custody.is_played());
-        (0..61).for_each(|_| assert!(!custody.tick(|_| true)));
+        (0..61).for_each(|_| assert!(!custody.tick(|_, _| true)));
         assert!(custody.let_go(OTHER));
         assert!(played_by(Some(ONE)).let_go(ONE));
     }
@@ -131,13 +131,13 @@ mod tests {
     #[test]
     fn a_player_whose_gateway_is_gone_stays_for_half_a_minute_and_whoever_plays_it_ends_that() {
         let mut custody = played_by(Some(ONE));
-        assert_eq!(ticks_left(&mut custody, |port| port != ONE), Some(1 + 30 * 60));
+        assert_eq!(ticks_left(&mut custody, |port, _| port != ONE), Some(1 + 30 * 60));
         let mut custody = played_by(None);
-        (0..1_700).for_each(|_| assert!(!custody.tick(|_| true)));
+        (0..1_700).for_each(|_| assert!(!custody.tick(|_, _| true)));
         custody.heard(OTHER);
-        assert_eq!(ticks_left(&mut custody, |_| true), None);
+        assert_eq!(ticks_left(&mut custody, |_, _| true), None);
         // The next time it begins anew.
-        assert_eq!(ticks_left(&mut custody, |_| false), Some(1 + 30 * 60));
+        assert_eq!(ticks_left(&mut custody, |_, _| false), Some(1 + 30 * 60));
     }
 
     #[test]
@@ -148,18 +148,18 @@ mod tests {
         custody.heard(OTHER);
         assert!(!custody.let_go(OTHER));
         let mut unheard = custody;
-        assert_eq!(ticks_left(&mut unheard, |_| true), Some(2 * 60));
+        assert_eq!(ticks_left(&mut unheard, |_, _| true), Some(2 * 60));
         custody.heard(ONE);
-        assert_eq!(ticks_left(&mut custody, |_| true), None);
+        assert_eq!(ticks_left(&mut custody, |_, _| true), None);
         // Of one that just came nobody knows yet who plays it.
         let mut unknown = played_by(None);
         assert!(!unknown.let_go(ONE));
-        assert_eq!(ticks_left(&mut unknown, |_| true), Some(2 * 60));
+        assert_eq!(ticks_left(&mut unknown, |_, _| true), Some(2 * 60));
         // Said again, it does not begin anew.
         let mut told = played_by(None);
         told.let_go(ONE);
-        (0..60).for_each(|_| assert!(!told.tick(|_| true)));
+        (0..60).for_each(|_| assert!(!told.tick(|_, _| true)));
         told.let_go(ONE);
-        assert_eq!(ticks_left(&mut told, |_| true), Some(60));
+        assert_eq!(ticks_left(&mut told, |_, _| true), Some(60));
     }
 }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use meridian_bus::{Bus, Heard, WakeFn};
-use meridian_events::{EntityPosition, Event, Happening, Positions};
+use meridian_events::{Event, Happening, Positions};
 use meridian_handoff::script::Instance;
 use meridian_handoff::{Handoff, News, Ownership};
 use meridian_ids::{EntityEpoch, Tick, WorldEntityId};
+
+use crate::positions::Moved;
+use crate::traces::Traces;
 
 /// Answers and arrivals handled in a tick; the rest waits for the next.
 const HEARD_PER_TICK_MAX: usize = 4_096;
@@ -15,11 +18,14 @@ const HEARD_PER_TICK_MAX: usize = 4_096;
 pub(crate) struct Facts {
     bus: Box<dyn Bus>,
     pub(crate) ownership: Ownership,
+    /// Traced actions whose entities are on their way.
+    pub(crate) traces: Traces,
 }
 
 impl Facts {
     pub(crate) fn new(bus: Box<dyn Bus>, ownership: Ownership) -> Self {
-        Self { bus, ownership }
+        let traces = Traces::default();
+        Self { bus, ownership, traces }
     }
 
     pub(crate) fn wake_with(&mut self, wake: WakeFn) {
@@ -47,7 +53,10 @@ impl Facts {
         for _ in 0..HEARD_PER_TICK_MAX {
             match self.bus.try_receive() {
                 Some(Heard::Answer(ticket, answer)) => self.ownership.answered(ticket, answer, tick),
-                Some(Heard::Inbox(transfer)) => self.ownership.inbox(transfer),
+                Some(Heard::Inbox(transfer)) => {
+                    transfer.records.iter().for_each(|record| self.traces.found(record));
+                    self.ownership.inbox(transfer);
+                }
                 None => break,
             }
             self.submit();
@@ -86,13 +95,15 @@ impl Facts {
         self.bus.is_followed()
     }
 
-    pub(crate) fn publish_positions(&mut self, tick: Tick, entities: Vec<EntityPosition>) {
+    pub(crate) fn publish_positions(&mut self, tick: Tick, moved: Moved) {
         if let Some(Instance { zone, lease }) = self.instance() {
             self.bus.publish_positions(Positions {
                 zone,
                 lease,
                 tick,
-                entities,
+                is_whole: moved.is_whole,
+                entities: moved.entities,
+                traced: moved.traced,
             });
         }
     }

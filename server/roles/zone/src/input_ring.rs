@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bevy::math::Vec2;
 use meridian_fabric::{InputBatch, TimedInput};
 use meridian_game::{Move, OwnerState, PlayerInput};
 use meridian_ids::{Tick, TickClock};
@@ -31,7 +32,7 @@ struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AppliedProbe {
     /// The stamp.
-    pub sequence: u16,
+    pub sequence: u32,
     /// When the gateway's socket had it.
     pub received: Instant,
     /// When the gateway queued it.
@@ -102,6 +103,35 @@ impl InputRing {
                 input,
                 received: clock.due(tick),
                 forwarded: clock.due(tick),
+                handed_over: true,
+            });
+        }
+    }
+
+    /// Whoever plays the player says what it does once, and not in each tick: what is not there does not count as missing.
+    pub fn expect_none(&mut self) {
+        self.steady_from = None;
+    }
+
+    /// Orders a walk from `first` on: `ticks` ticks in which `walk` holds, with its jump in the first, and one in which it ends. It replaces what waits.
+    /// `asked` is when it was ordered. Ticks that are too far ahead are left out.
+    pub fn walk(&mut self, first: Tick, walk: Move, ticks: u32, asked: Instant) {
+        self.slots = [None; INPUT_LOOKAHEAD_TICKS as usize];
+        let walk = walk.with_sequence(self.last.sequence);
+        let stand = Move::new(Vec2::ZERO, walk.facing(), false)
+            .0
+            .with_sequence(self.last.sequence);
+        let inputs = std::iter::once(walk)
+            .chain(std::iter::repeat_n(walk.repeated(), ticks.saturating_sub(1) as usize))
+            .chain([stand]);
+        for (ahead, input) in (0..INPUT_LOOKAHEAD_TICKS).zip(inputs) {
+            let tick = first + ahead;
+            self.slots[(tick.0 % INPUT_LOOKAHEAD_TICKS) as usize] = Some(Waiting {
+                tick,
+                input,
+                received: asked,
+                forwarded: asked,
+                // It came when it was asked for, whatever its tick: that says nothing of a client's clock.
                 handed_over: true,
             });
         }
@@ -244,7 +274,6 @@ fn slack_ms(use_at: Instant, came: Instant) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use bevy::math::Vec2;
     use meridian_ids::{TickRate, WorldEntityId};
     use proptest::prelude::*;
 
@@ -256,7 +285,7 @@ mod tests {
         TickClock::new(Instant::now(), START, TickRate::default())
     }
 
-    fn walk(sequence: u16) -> Move {
+    fn walk(sequence: u32) -> Move {
         Move::new(Vec2::X, 0.0, true).0.with_sequence(sequence)
     }
 
@@ -265,7 +294,7 @@ mod tests {
             .into_iter()
             .map(|tick| TimedInput {
                 tick: START + tick,
-                packed: walk(tick as u16).pack(),
+                packed: walk(tick as u32).pack(),
             })
             .collect();
         InputBatch {
@@ -390,7 +419,7 @@ mod tests {
                 for _ in 0..advance {
                     let (input, _) = ring.take(START + next, clock.due(START + next));
                     if input.applied {
-                        prop_assert_eq!(input.input, walk(next as u16));
+                        prop_assert_eq!(input.input, walk(next as u32));
                     }
                     next += 1;
                 }

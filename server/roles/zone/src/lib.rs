@@ -11,9 +11,11 @@ mod input_ring;
 mod load;
 mod metric_definitions;
 mod population;
+mod positions;
 mod rest;
 mod run;
 mod snapshot;
+mod traces;
 mod zone;
 
 pub use audit::AuditSink;

@@ -1,5 +1,7 @@
 //! Names of the metrics this crate records.
 
+use std::time::Instant;
+
 use meridian_game::WorldDefinition;
 use meridian_ids::ZoneId;
 use metrics::{Counter, Gauge, Histogram};
@@ -34,6 +36,8 @@ pub const HANDOFF_SECONDS: &str = "meridian_handoff_seconds";
 pub const INPUTS: &str = "meridian_inputs_total";
 /// How early inputs came before their use, in seconds.
 pub const INPUT_SLACK_SECONDS: &str = "meridian_input_slack_seconds";
+/// Where the time of a tick goes, in seconds, by `zone` and `phase`: receive, simulate, snapshot, hand_over, tell.
+pub const ZONE_PHASE_SECONDS: &str = "meridian_zone_phase_seconds";
 /// World events, by `event`.
 pub const WORLD_EVENTS: &str = "meridian_world_events_total";
 
@@ -48,12 +52,40 @@ pub(crate) struct ZoneMetrics {
     pub(crate) resumed: Counter,
     pub(crate) handoff_seconds: Histogram,
     pub(crate) claimed_after_tick: Gauge,
+    pub(crate) receive_seconds: Histogram,
+    pub(crate) simulate_seconds: Histogram,
+    pub(crate) snapshot_seconds: Histogram,
+    pub(crate) hand_over_seconds: Histogram,
+    pub(crate) tell_seconds: Histogram,
+}
+
+/// Where the time of a tick goes, part by part.
+pub(crate) struct Phases {
+    since: Instant,
+}
+
+impl Phases {
+    /// A tick begins.
+    pub(crate) fn begin(began: Instant) -> Self {
+        // A tick of a test's virtual time did not begin by this clock.
+        let now = Instant::now();
+        let since = if began > now { now } else { began };
+        Self { since }
+    }
+
+    /// A part is over, and the next one begins.
+    pub(crate) fn ended(&mut self, phase: &Histogram) {
+        let now = Instant::now();
+        phase.record(now.saturating_duration_since(self.since).as_secs_f64());
+        self.since = now;
+    }
 }
 
 impl ZoneMetrics {
     pub(crate) fn new(world: &WorldDefinition, zone: ZoneId) -> Self {
         let label = world.zone_name(zone).to_owned();
         let handoffs = |direction| metrics::counter!(HANDOFFS, "zone" => label.clone(), "direction" => direction);
+        let phase = |phase| metrics::histogram!(ZONE_PHASE_SECONDS, "zone" => label.clone(), "phase" => phase);
         let gauge = |name| metrics::gauge!(name, "zone" => label.clone());
         Self {
             entities: gauge(ZONE_ENTITIES),
@@ -64,6 +96,11 @@ impl ZoneMetrics {
             arrived: handoffs("arrived"),
             resumed: handoffs("resumed"),
             claimed_after_tick: gauge(ZONE_CLAIMED_AFTER_TICK),
+            receive_seconds: phase("receive"),
+            simulate_seconds: phase("simulate"),
+            snapshot_seconds: phase("snapshot"),
+            hand_over_seconds: phase("hand_over"),
+            tell_seconds: phase("tell"),
             handoff_seconds: metrics::histogram!(HANDOFF_SECONDS, "zone" => label.clone()),
         }
     }

@@ -89,7 +89,7 @@ impl Population {
     }
 
     /// A tick was simulated: the players whom no gateway has played for so long that they leave the world.
-    pub(crate) fn count_grace(&mut self, is_open: impl Fn(PortId) -> bool) -> Vec<WorldEntityId> {
+    pub(crate) fn count_grace(&mut self, is_open: impl Fn(PortId, u32) -> bool) -> Vec<WorldEntityId> {
         let players = self.players.values_mut();
         let over = players.filter_map(|player| player.custody.tick(&is_open).then_some(player.id));
         over.collect()
@@ -182,6 +182,10 @@ impl Population {
         let mut ring = InputRing::resumed(after.next(), Move::unpack(*last).sanitise().0);
         // First those that came here: they know when.
         let came = self.expected.remove(&record.entity);
+        if came.is_none() {
+            // Nobody plays it, or by orders, which came with it.
+            ring.expect_none();
+        }
         for batch in came.into_iter().flat_map(|expected| expected.batches) {
             ring.insert(&batch, clock);
         }

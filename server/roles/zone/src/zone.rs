@@ -13,6 +13,7 @@ use bevy::time::{Fixed, Time, TimeUpdateStrategy};
 use bevy::transform::TransformPlugin;
 use meridian_bus::{Bus, WakeFn};
 use meridian_events::{EntityPosition, Happening};
+use meridian_fabric::desk::DeskEnd;
 use meridian_fabric::{LinkSource, PassedAction, PeerMessage, ProbeTiming, ZoneEnd};
 use meridian_game::{
     CurrentTick, EntityHooks, Ghost, GhostPushed, Identity, Pose, ProtocolPlugin, ProtocolSide, Scenery,
@@ -25,11 +26,13 @@ use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, TickClock, WorldEnti
 use crate::audit::{self, AuditSink, Simulated};
 use crate::facts::Facts;
 use crate::ghosts::{GhostTable, Peer};
-use crate::metric_definitions::{WORLD_EVENTS, ZoneMetrics};
+use crate::metric_definitions::{Phases, WORLD_EVENTS, ZoneMetrics};
 use crate::population::{self, Population};
+use crate::positions;
 use crate::rest::Rest;
 use crate::snapshot::SnapshotBuilder;
 
+mod desk;
 mod gateways;
 mod links;
 mod owning;
@@ -37,13 +40,11 @@ mod owning;
 pub use gateways::PLAYERS_MAX;
 pub use owning::HYSTERESIS_M;
 
+use desk::Orders;
 use gateways::Ports;
 
 /// Ticks between two checkpoints: a crash costs at most half a second of movement at 60 Hz.
 const CHECKPOINT_EVERY_TICKS: u64 = 30;
-
-/// How often the positions of a zone that somebody follows are told, per second.
-const POSITIONS_HZ: u32 = 20;
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -77,6 +78,8 @@ pub struct ZoneLinks {
     pub source: Option<Arc<dyn LinkSource>>,
     /// Who owns what.
     pub bus: Box<dyn Bus>,
+    /// Where callers of this process hand in their orders, if there are any.
+    pub desk: Option<DeskEnd>,
 }
 
 /// What became of a tick.
@@ -98,6 +101,7 @@ pub struct Zone {
     config: ZoneConfig,
     map: ZoneMap,
     ports: Ports,
+    orders: Orders,
     peers: Vec<Peer>,
     source: Option<Arc<dyn LinkSource>>,
     facts: Facts,
@@ -113,6 +117,7 @@ pub struct Zone {
     touched: HashSet<WorldEntityId>,
     left: Vec<(WorldEntityId, EntityEpoch)>,
     snapshots: SnapshotBuilder,
+    told_positions: positions::Told,
     /// What the zone simulates, and where it stands.
     owned: QueryState<(&'static Simulated, &'static Pose)>,
     /// What the game made and nobody has written down yet.
@@ -160,6 +165,7 @@ impl Zone {
         Self {
             app,
             ports,
+            orders: Orders::new(links.desk),
             peers: links.peers,
             source: links.source,
             facts: Facts::new(links.bus, Ownership::new(config.zone, config.instance.clone(), rate)),
@@ -171,6 +177,7 @@ impl Zone {
             touched: HashSet::new(),
             left: Vec::new(),
             snapshots,
+            told_positions: positions::Told::default(),
             owned,
             unwritten,
             probes: Vec::new(),
@@ -267,11 +274,15 @@ impl Zone {
             return Stepped::Fenced;
         }
         if !self.facts.may_simulate(self.now) {
+            self.refuse_orders();
             self.skip_to(tick.next());
             return Stepped::Paused;
         }
+        let mut phases = Phases::begin(began);
         self.take_messages();
         self.admit_held(tick);
+        self.take_orders(tick);
+        phases.ended(&self.metrics.receive_seconds);
         self.rest.begin_tick(&self.population);
         if !self.rest.is_resting() {
             self.simulate(tick, began);
@@ -279,11 +290,16 @@ impl Zone {
         audit::simulated(self.app.world_mut(), tick);
         self.next = tick.next();
         self.end_grace();
+        phases.ended(&self.metrics.simulate_seconds);
         self.send_left();
         // The last state of what leaves is this zone's to tell.
-        self.send_snapshot(tick, began, now);
+        let finished = self.send_snapshot(tick, began, now);
+        self.answer_orders(tick, began, finished);
+        phases.ended(&self.metrics.snapshot_seconds);
         self.hand_over(tick);
+        phases.ended(&self.metrics.hand_over_seconds);
         self.tell(tick, began);
+        phases.ended(&self.metrics.tell_seconds);
         Stepped::Simulated
     }
 
@@ -310,9 +326,7 @@ impl Zone {
             let joining = &self.joining;
             self.population.knocks.retain(|player, _| joining.contains(player));
         }
-        if tick.0.is_multiple_of(self.positions_every_ticks()) && self.facts.is_followed() {
-            self.publish_positions(tick);
-        }
+        self.publish_positions(tick);
         let world = self.app.world_mut();
         if !self.rest.is_resting() || tick.0.is_multiple_of(CHECKPOINT_EVERY_TICKS) {
             self.ghosts.send(world, &self.peers, &self.map, (instance.lease, tick));
@@ -328,19 +342,21 @@ impl Zone {
         self.metrics.ghosts.set(self.ghosts.len() as f64);
     }
 
-    fn positions_every_ticks(&self) -> u64 {
-        u64::from(self.config.clock.rate().hz() / POSITIONS_HZ).max(1)
-    }
-
     fn publish_positions(&mut self, tick: Tick) {
+        let traced = self.orders.take_shown();
+        if !self.facts.is_followed() {
+            return self.told_positions.forget();
+        }
         let world = self.app.world_mut();
         let positions = self.owned.iter(world).map(|(simulated, pose)| EntityPosition {
             entity: simulated.entity,
             epoch: simulated.epoch,
             position: pose.position.to_array(),
         });
-        let positions = positions.collect();
-        self.facts.publish_positions(tick, positions);
+        let at = (tick, self.config.clock.rate());
+        if let Some(moved) = self.told_positions.moved(at, positions, traced) {
+            self.facts.publish_positions(tick, moved);
+        }
     }
 
     fn take_messages(&mut self) {

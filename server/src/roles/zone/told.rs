@@ -6,7 +6,10 @@ use meridian_bus::directory::{Announcement, ServiceDetail, ServiceKind};
 use meridian_ids::{LeaseEpoch, ZoneId};
 use meridian_zone::Zone;
 
-use crate::cluster::{Addresses, ClusterBus};
+use crate::{
+    cluster::{Addresses, ClusterBus},
+    roles::front::SharedDetail,
+};
 
 /// Ticks from one telling to the next: a second of a world at 60 Hz.
 const TELL_EVERY_TICKS: usize = 60;
@@ -17,6 +20,8 @@ pub(super) struct ClusterMember {
     pub(super) cluster: ClusterBus,
     /// Where others reach its fabric.
     pub(super) fabric: SocketAddr,
+    /// Where others reach its gRPC API.
+    pub(super) rpc: Option<SocketAddr>,
 }
 
 impl ClusterMember {
@@ -34,21 +39,46 @@ impl ClusterMember {
 }
 
 /// What has been told of one instance of a zone; it is taken back when the instance ends.
-#[derive(Default)]
 pub(super) struct Told {
+    /// Where it is told to this process.
+    here: SharedDetail,
     announced: Option<(LeaseEpoch, Option<Box<dyn Announcement>>)>,
     took_us: Vec<u32>,
 }
 
 impl Told {
-    /// A tick was simulated under a lease: from the first on, others are told.
-    pub(super) fn ticked(&mut self, member: &ClusterMember, zone: &Zone, (lease, took): (LeaseEpoch, Duration)) {
+    /// Of an instance that has not begun.
+    pub(super) fn new(here: SharedDetail) -> Self {
+        Self {
+            here,
+            announced: None,
+            took_us: Vec::new(),
+        }
+    }
+
+    /// The zone does not simulate.
+    pub(super) fn paused(&self) {
+        self.here.tell(None);
+    }
+
+    /// A tick was simulated under a lease: from the first on, others are told, those of other processes where there are any.
+    pub(super) fn ticked(
+        &mut self,
+        member: Option<&ClusterMember>,
+        zone: &Zone,
+        (lease, took): (LeaseEpoch, Duration),
+    ) {
+        if self.took_us.is_empty() {
+            self.here.begin();
+        }
         self.took_us.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
-        if self.announced.as_ref().is_none_or(|(known, _)| *known != lease) {
+        if let Some(member) = member
+            && self.announced.as_ref().is_none_or(|(known, _)| *known != lease)
+        {
             let kind = ServiceKind::Zone { zone: zone.id(), lease };
             let addresses = Addresses {
                 fabric: Some(member.fabric),
-                public: None,
+                public: member.rpc,
             };
             self.announced = Some((lease, member.cluster.announce(kind, addresses)));
         }
@@ -58,16 +88,23 @@ impl Told {
         let mut took_us = std::mem::take(&mut self.took_us);
         took_us.sort_unstable();
         let (entities, players) = zone.population();
+        let detail = ServiceDetail {
+            tick_p50_us: percentile(&took_us, 50),
+            tick_p99_us: percentile(&took_us, 99),
+            entities: u32::try_from(entities).unwrap_or(u32::MAX),
+            players: u32::try_from(players).unwrap_or(u32::MAX),
+            lag_ticks: zone.lag_ticks(),
+        };
+        self.here.tell(Some(detail));
         if let Some((_, Some(announcement))) = &self.announced {
-            let detail = ServiceDetail {
-                tick_p50_us: percentile(&took_us, 50),
-                tick_p99_us: percentile(&took_us, 99),
-                entities: u32::try_from(entities).unwrap_or(u32::MAX),
-                players: u32::try_from(players).unwrap_or(u32::MAX),
-                lag_ticks: zone.lag_ticks(),
-            };
             announcement.update(detail.players, detail);
         }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.here.tell(None);
     }
 }
 

@@ -21,6 +21,7 @@ use lightyear::netcode::ConnectToken;
 use meridian_bus::{Bus, InProcess};
 use meridian_client_net::{ConnectionState, GameFn, HeadlessClient, HeadlessOptions, Session};
 use meridian_events::AuditLine;
+use meridian_fabric::desk::{Desk, DeskEnd, desk};
 use meridian_fabric::{ZoneEnd, in_process, in_process_peers};
 use meridian_game::demo::DemoPlugin;
 use meridian_game::{Move, WorldDefinition};
@@ -118,6 +119,7 @@ struct ZoneParts {
     config: ZoneConfig,
     gateways: Vec<Arc<dyn ZoneEnd>>,
     peers: Vec<Peer>,
+    desk: (Desk, DeskEnd),
 }
 
 /// The zones of a world, its gateways and any number of clients.
@@ -164,6 +166,7 @@ impl ZoneParts {
             peers: self.peers.clone(),
             source: None,
             bus: wrap(zone, bus.connect(zone)),
+            desk: Some(self.desk.1.clone()),
         };
         Zone::new(self.config.clone(), first, links)
     }
@@ -212,6 +215,7 @@ impl TestWorld {
                 config,
                 gateways,
                 peers,
+                desk: desk(),
             });
         }
         connect_neighbours(&world, &mut parts);
@@ -243,6 +247,11 @@ impl TestWorld {
         made
     }
 
+    /// Where orders to a zone are handed in.
+    pub fn desk(&self, zone: usize) -> Desk {
+        self.parts[zone].desk.0.clone()
+    }
+
     /// Starts another gateway, and lets auth name it; returns its place.
     pub fn start_gateway(&mut self) -> usize {
         let index = self.gateways.len();
@@ -262,6 +271,7 @@ impl TestWorld {
             public_addresses: Vec::new(),
             clients_max: 100,
             interest: InterestConfig::default(),
+            id: index as u64,
         };
         let io = Box::new(self.network.open(gateway_address(index)));
         let before = self.clock.tick_at(self.now).max(self.options.first_tick) - 1;

@@ -58,6 +58,8 @@ impl Process {
             &udp().to_string(),
             "--fabric",
             &fabric.to_string(),
+            "--rpc",
+            &tcp(),
         ]);
         process
     }

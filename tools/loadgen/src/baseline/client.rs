@@ -51,7 +51,7 @@ pub(super) struct Client {
 struct Player {
     id: u64,
     behaviour: Behaviour,
-    sequence: u16,
+    sequence: u32,
     probe_every: Duration,
     next_probe: Instant,
     inputs: u64,

@@ -18,7 +18,7 @@ pub(super) struct PlayerTag(pub(super) u64);
 
 /// Sequence number of the last stamped input that the server applied.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Echo(pub(super) u16);
+pub(super) struct Echo(pub(super) u32);
 
 /// Added on both sides after lightyear's plugins.
 pub(super) struct BaselineProtocol;

@@ -172,7 +172,7 @@ impl Bot {
     }
 
     /// What the stall of a zone needs to know, from its beginning on.
-    fn tell_stall(&mut self, options: &DriverOptions, stamps: &[(u16, Instant)], samples: &[ProbeSample]) {
+    fn tell_stall(&mut self, options: &DriverOptions, stamps: &[(u32, Instant)], samples: &[ProbeSample]) {
         let Some(stall) = options.stall.as_ref().filter(|stall| stall.has_begun()) else {
             return;
         };

@@ -19,7 +19,7 @@ pub const UNDER_WAY_MAX: usize = 16_384;
 /// Events that wait for the store to come back, at most: what a busy zone tells in a minute.
 pub const EVENTS_WAITING_MAX: usize = 8_192;
 /// Positions that wait to be sent, at most: older ones are of no use to anybody.
-const POSITIONS_WAITING_MAX: usize = 4;
+const POSITIONS_WAITING_MAX: usize = 16;
 
 /// A command that was not sent yet.
 #[derive(Debug)]
@@ -255,16 +255,18 @@ mod tests {
     #[test]
     fn of_positions_the_oldest_fall_out_of_events_the_newest() {
         let outbox = Outbox::default();
-        for tick in 0..10 {
+        for tick in 0..20 {
             outbox.publish_positions(Positions {
                 zone: ZoneId(0),
                 lease: LeaseEpoch(1),
                 tick: Tick(tick),
+                is_whole: true,
+                traced: None,
                 entities: Vec::new(),
             });
         }
         let batch = outbox.next_batch(0, 0);
         let ticks: Vec<u64> = batch.positions.iter().map(|positions| positions.tick.0).collect();
-        assert_eq!(ticks, [6, 7, 8, 9]);
+        assert_eq!(ticks, (4..20).collect::<Vec<_>>());
     }
 }

@@ -14,9 +14,9 @@ use super::inbox::read_streams;
 use super::scripts::{ScriptName, call};
 use super::store::{Backoff, Store, ask, nonce};
 use super::{ValkeyError, words};
-use crate::PositionReader;
 use crate::metric_definitions::BUS_RECONNECTS;
-use crate::streams::{POSITIONS_MAX, Streams};
+use crate::streams::{POSITIONS_MAX, ReaderId, Streams};
+use crate::{PositionReader, WakeFn};
 
 /// How long a read waits for the next entry, and so a zone for hearing that nobody follows it any more.
 const READ_MAX: Duration = Duration::from_millis(250);
@@ -25,14 +25,13 @@ const RENEWED_EVERY: Duration = Duration::from_secs(1);
 /// A follower that does not say so for as long follows no more.
 const FOLLOWS_FOR: Duration = Duration::from_secs(3);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     streams: Streams,
     is_closed: bool,
 }
 
 /// A zone's newest positions, shared between its followers and the task that speaks with the store.
-#[derive(Debug)]
 pub(super) struct Feed {
     zone: ZoneId,
     state: Mutex<State>,
@@ -52,11 +51,17 @@ impl Feed {
     /// A new follower; none if the last one has just left and the feed ends.
     pub(super) fn follow(self: &Arc<Self>) -> Option<Follower> {
         let mut state = self.state();
+        if state.is_closed {
+            return None;
+        }
+        let (reader, next) = state.streams.follow(self.zone);
         let feed = Arc::clone(self);
-        (!state.is_closed).then(|| Follower {
-            next: state.streams.follow(self.zone),
-            feed,
-        })
+        Some(Follower { feed, reader, next })
+    }
+
+    fn publish(&self, positions: Positions) {
+        let waked = self.state().streams.publish_positions(positions);
+        waked.iter().for_each(|wake| wake());
     }
 
     fn is_closed(&self) -> bool {
@@ -67,10 +72,15 @@ impl Feed {
 /// One follower of a zone.
 pub(super) struct Follower {
     feed: Arc<Feed>,
+    reader: ReaderId,
     next: u64,
 }
 
 impl PositionReader for Follower {
+    fn wake_with(&mut self, wake: WakeFn) {
+        self.feed.state().streams.wake_with(self.feed.zone, self.reader, wake);
+    }
+
     fn try_next(&mut self) -> Option<Arc<Positions>> {
         let (next, positions) = self.feed.state().streams.positions_from(self.feed.zone, self.next)?;
         self.next = next;
@@ -81,7 +91,7 @@ impl PositionReader for Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         let mut state = self.feed.state();
-        state.streams.unfollow(self.feed.zone);
+        state.streams.unfollow(self.feed.zone, self.reader);
         state.is_closed = !state.streams.is_followed(self.feed.zone);
     }
 }
@@ -173,7 +183,7 @@ impl PositionsTask {
             let decoded = envelope_of(&fields).and_then(envelope::decode::<Positions>);
             match decoded.map(|envelope| envelope.body) {
                 Ok(positions) if positions.zone == self.feed.zone => {
-                    self.feed.state().streams.publish_positions(positions);
+                    self.feed.publish(positions);
                 }
                 other => {
                     let error = other.err().unwrap_or(envelope::EnvelopeError::Garbage);

@@ -126,6 +126,7 @@ macro_rules! carrier {
             each_group_hears_each_event_once_in_order,
             what_a_reader_did_not_acknowledge_goes_to_another,
             who_does_not_keep_up_misses_the_oldest_positions,
+            who_asks_to_be_woken_hears_of_each_position_and_who_has_gone_of_none,
         ]);
     };
 }

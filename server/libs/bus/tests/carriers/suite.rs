@@ -1,6 +1,8 @@
 //! The tests, over any carrier.
 
 use std::slice::from_ref;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use meridian_bus::{Bus, EventReader, Heard, INBOX_MAX, POSITIONS_MAX, PositionReader};
@@ -592,6 +594,17 @@ fn await_positions(reader: &mut dyn PositionReader) -> u64 {
     }
 }
 
+fn positions_of(zone: &Zone, tick: u64) -> Positions {
+    Positions {
+        zone: WEST,
+        lease: zone.instance.lease,
+        tick: Tick(tick),
+        is_whole: true,
+        traced: None,
+        entities: Vec::new(),
+    }
+}
+
 pub fn who_does_not_keep_up_misses_the_oldest_positions(carrier: &dyn Carrier) {
     let mut zone = Zone::claim(carrier, WEST);
     assert!(!zone.bus.is_followed());
@@ -599,12 +612,7 @@ pub fn who_does_not_keep_up_misses_the_oldest_positions(carrier: &dyn Carrier) {
     await_followed(&zone, true);
     let last = POSITIONS_MAX as u64 + 10;
     for tick in 1..=last {
-        zone.bus.publish_positions(Positions {
-            zone: WEST,
-            lease: zone.instance.lease,
-            tick: Tick(tick),
-            entities: Vec::new(),
-        });
+        zone.bus.publish_positions(positions_of(&zone, tick));
         assert_eq!(await_positions(quick.as_mut()), tick);
     }
     let kept: Vec<u64> = std::iter::from_fn(|| slow.try_next())
@@ -613,4 +621,33 @@ pub fn who_does_not_keep_up_misses_the_oldest_positions(carrier: &dyn Carrier) {
     assert_eq!(kept, (11..=last).collect::<Vec<_>>());
     drop((quick, slow));
     await_followed(&zone, false);
+}
+
+/// Has the reader wake who holds the other end.
+fn woken(reader: &mut dyn PositionReader) -> Receiver<()> {
+    let (wake, waked) = channel();
+    reader.wake_with(Arc::new(move || {
+        // Who has been dropped is woken for nobody.
+        let _ = wake.send(());
+    }));
+    waked
+}
+
+pub fn who_asks_to_be_woken_hears_of_each_position_and_who_has_gone_of_none(carrier: &dyn Carrier) {
+    let mut zone = Zone::claim(carrier, WEST);
+    let (mut stays, mut goes) = (carrier.positions(WEST), carrier.positions(WEST));
+    await_followed(&zone, true);
+    let (stays_waked, goes_waked) = (woken(stays.as_mut()), woken(goes.as_mut()));
+    for tick in 1..=3 {
+        zone.bus.publish_positions(positions_of(&zone, tick));
+        stays_waked.recv_timeout(PATIENCE).unwrap();
+        // Whoever is woken finds what it was woken for.
+        assert_eq!(stays.try_next().map(|positions| positions.tick), Some(Tick(tick)));
+        goes_waked.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(await_positions(goes.as_mut()), tick);
+    }
+    drop(goes);
+    zone.bus.publish_positions(positions_of(&zone, 4));
+    stays_waked.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(goes_waked.iter().count(), 0, "its wake is dropped with it");
 }

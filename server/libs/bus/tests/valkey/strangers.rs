@@ -115,6 +115,8 @@ fn what_strangers_put_into_streams_is_put_aside_and_nothing_else_suffers() {
             zone: WEST,
             lease: west.instance.lease,
             tick: Tick(round),
+            is_whole: true,
+            traced: None,
             entities: Vec::new(),
         });
         until("the round is heard of", || {

@@ -15,7 +15,7 @@ use super::wire::{self, NAME_BYTES_MAX, REASON_BYTES_MAX, WireError, check_lengt
 /// What a hello begins with.
 pub(super) const MAGIC: [u8; 8] = *b"MERIDIAN";
 /// The version of the fabric's protocol. Both sides must have the same.
-pub const FABRIC_VERSION: u16 = 2;
+pub const FABRIC_VERSION: u16 = 3;
 /// Bytes of a hello or an answer: three names or a reason, and numbers.
 const HELLO_BYTES_MAX: usize = REASON_BYTES_MAX + 4 * NAME_BYTES_MAX;
 /// Bytes before the body.

@@ -4,21 +4,25 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use meridian_fabric::desk::Answer;
 use meridian_fabric::{FabricError, GatewayMessage, PassedAction, PeerMessage, ZoneEnd, ZoneMessage};
 use meridian_game::ActionRegistry;
 use meridian_ids::{EntityEpoch, PlayerId, Tick, WorldEntityId};
 
-use super::Zone;
+use super::{Zone, desk};
 use crate::custody::PortId;
 use crate::input_ring::InputRing;
 use crate::snapshot::SnapshotBuilder;
+use crate::traces;
 
 /// Players one zone lets in.
 pub const PLAYERS_MAX: usize = 1_000;
 /// Messages one gateway may have handled in a tick; the rest waits for the next.
 const MESSAGES_PER_TICK_MAX: usize = 16_384;
 /// Why a player is not let in here, though perhaps elsewhere.
-const ZONE_FULL: &str = "the zone is full";
+pub(super) const ZONE_FULL: &str = "the zone is full";
+/// What who ordered a join is told that the durable side refuses; the log says why.
+const REFUSED: &str = "the player cannot be let in now";
 /// What left the world and waits for a gateway to be told of: more is found out by whole snapshots, later.
 const LEFT_WAITING_MAX: usize = 1_024;
 /// Actions that wait for entities that came before their time.
@@ -129,6 +133,7 @@ impl Zone {
     /// Tells the gateway that asked last for the player that it cannot be let in.
     pub(super) fn refuse_join(&mut self, player: PlayerId, reason: &str) {
         tracing::warn!(%player, zone = %self.config.zone, reason, "join refused");
+        self.orders.not_joined(player, &Answer::Refused(REFUSED));
         let knocked = self.population.knocks.remove(&player);
         if let Some(port) = knocked.and_then(|port| self.ports.get(port)) {
             let refused = ZoneMessage::JoinRefused {
@@ -140,7 +145,7 @@ impl Zone {
         }
     }
 
-    fn join(&mut self, port: PortId, player: PlayerId, name: &str) -> Result<(), &'static str> {
+    pub(super) fn join(&mut self, port: PortId, player: PlayerId, name: &str) -> Result<(), &'static str> {
         if let Some(known) = self.population.players.get_mut(&player) {
             // A player that comes back keeps its entity; its input starts anew.
             known.inputs = InputRing::new(self.next);
@@ -175,8 +180,14 @@ impl Zone {
 
     /// Players whom no gateway has played for too long leave the world.
     pub(super) fn end_grace(&mut self) {
-        let ports = &self.ports;
-        let over = self.population.count_grace(|port| ports.get(port).is_some());
+        let (ports, rate) = (&self.ports, self.config.clock.rate());
+        let over = self.population.count_grace(|port, ticks_ago| {
+            if port == desk::DESK {
+                desk::is_open(rate.tick_duration() * ticks_ago)
+            } else {
+                ports.get(port).is_some()
+            }
+        });
         for id in over {
             tracing::info!(entity = %id, zone = %self.config.zone, "no gateway plays the player; it leaves the world");
             self.retire(id);
@@ -226,9 +237,11 @@ impl Zone {
         self.left.clear();
     }
 
-    /// Tells every gateway what changed in `tick`, and everything to those that ask for it.
-    pub(super) fn send_snapshot(&mut self, tick: Tick, began: Instant, now: impl FnOnce() -> Instant) {
-        let Some(instance) = self.facts.instance() else { return };
+    /// Tells every gateway what changed in `tick`, and everything to those that ask for it. Returns when the tick was done.
+    pub(super) fn send_snapshot(&mut self, tick: Tick, began: Instant, now: impl FnOnce() -> Instant) -> Instant {
+        let Some(instance) = self.facts.instance() else {
+            return now();
+        };
         let probes = std::mem::take(&mut self.probes);
         let header = (instance.zone, instance.lease, tick, began);
         let wants_whole = self.ports.open.iter().any(|port| port.whole_next);
@@ -243,6 +256,11 @@ impl Zone {
         }
         let finished = now();
         let (changes, whole) = built.finish(finished);
+        let zone = self.config.world.zone_name(instance.zone);
+        changes
+            .probes
+            .iter()
+            .for_each(|probe| traces::applied(probe, tick, finished, zone));
         for port in &mut self.ports.open {
             let snapshot = match &whole {
                 Some(whole) if port.whole_next => whole.clone(),
@@ -255,5 +273,6 @@ impl Zone {
                 tracing::error!(zone = %instance.zone, "the zone has more entities than a snapshot carries to a gateway, which sees none of them; cut the world into smaller zones");
             }
         }
+        finished
     }
 }

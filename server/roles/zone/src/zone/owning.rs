@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bevy::ecs::entity::Entity;
 use meridian_events::Happening;
+use meridian_fabric::desk::Answer;
 use meridian_game::component::Selection;
 use meridian_game::{EntityHooks, EntityIds, Identity, SpawnPlayer};
 use meridian_handoff::script::{Record, Refusal};
@@ -47,9 +48,16 @@ impl Zone {
                 self.facts
                     .publish(self.next - 1, Happening::HandedOff { entity, epoch, to });
                 self.metrics.departed.increment(1);
+                let zone = self.config.world.zone_name(self.config.zone);
+                self.facts.traces.departed(entity, Some(epoch), zone);
             }
             News::Resumed(record) => {
                 self.metrics.resumed.increment(1);
+                let zone = self.config.world.zone_name(self.config.zone);
+                self.facts.traces.departed(record.entity, None, zone);
+                if let Some(player) = record.player {
+                    self.orders.arrived(player);
+                }
                 self.admit(&record, true);
             }
             News::Disowned(entity) => {
@@ -153,9 +161,10 @@ impl Zone {
         match why {
             NotSpawned::Exists(entity, zone) => {
                 tracing::debug!(%entity, %zone, "the player has its entity elsewhere");
+                self.orders.not_joined(player, &Answer::Elsewhere(Some(zone)));
             }
             // The id came too late, after a younger one: the gateway asks again, and another is minted.
-            NotSpawned::Refused(Refusal::NotOwner(_)) => {}
+            NotSpawned::Refused(Refusal::NotOwner(_)) => self.orders.not_joined(player, &Answer::Elsewhere(None)),
             NotSpawned::Refused(refusal) => self.refuse_join(player, &refusal.to_string()),
         }
     }
@@ -235,7 +244,10 @@ impl Zone {
             self.metrics.handoff_seconds.record(since.as_secs_f64());
             if let Some(player) = record.player {
                 self.joining.remove(&player);
+                self.orders.arrived(player);
             }
+            let zone = self.config.world.zone_name(self.config.zone);
+            self.facts.traces.arrived(record, zone);
             self.admit(record, true);
         }
     }
@@ -336,6 +348,10 @@ impl Zone {
         // What others did to each other before is not older than what leaves.
         self.checkpoint(departure.after);
         for record in &records {
+            self.facts.traces.departs(record);
+            if let Some(player) = record.player {
+                self.orders.departed(player, departure.to);
+            }
             self.forget(record.entity);
             // Who is put far away, as who dies and starts again, is seen from here no longer.
             if is_neighbour {

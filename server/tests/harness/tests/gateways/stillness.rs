@@ -162,6 +162,7 @@ fn a_gateway_that_lost_changes_asks_for_everything_and_so_does_one_that_gets_ano
         public_addresses: Vec::new(),
         clients_max: 10,
         interest: InterestConfig::default(),
+        id: 1,
     };
     let network = MemoryNetwork::new(LinkConditions::default(), 1);
     let io = Box::new(network.open("10.0.0.1:7700".parse().unwrap()));

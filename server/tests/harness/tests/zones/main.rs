@@ -1,5 +1,6 @@
 //! Borders, in virtual time: who walks, jumps, falls, is pushed, dies or disconnects across one has one owner at any time.
 
 mod borders;
+mod desk;
 mod faults;
 mod support;

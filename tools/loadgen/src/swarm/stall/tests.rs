@@ -123,7 +123,7 @@ fn who_stands_near_the_zones_border_counts_for_neither_side() {
     }
 }
 
-fn id(subject: u64, sequence: u16) -> ProbeId {
+fn id(subject: u64, sequence: u32) -> ProbeId {
     ProbeId { subject, sequence }
 }
 
@@ -170,7 +170,7 @@ fn bots_of_the_zone_are_back_when_they_act_after_the_stall() {
     }
     let mut acts = |bot: usize, at: u32| {
         let stamped = start + at * MS;
-        board.echoed(bot, id(bot as u64, at as u16), stamped, stamped + 16 * MS);
+        board.echoed(bot, id(bot as u64, at), stamped, stamped + 16 * MS);
     };
     // One acts afterwards; one's action during the stall is only seen after it; one never acts; one was elsewhere.
     acts(0, 310);

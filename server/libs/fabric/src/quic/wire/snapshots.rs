@@ -57,7 +57,7 @@ struct WireEntity {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct WireProbe {
     entity: WorldEntityId,
-    sequence: u16,
+    sequence: u32,
     /// These three in nanoseconds after the snapshot began.
     received: i64,
     forwarded: i64,

@@ -51,7 +51,7 @@ fn entities() -> impl Strategy<Value = Vec<EntitySnapshot>> {
 fn snapshot() -> impl Strategy<Value = (Snapshot, (Clock, Instant, OtherClock))> {
     let header = (any::<u64>(), any::<u64>(), any::<bool>());
     let times = vec(0..AGE_MS * 1_000_000, 5);
-    let probes = vec((any::<u64>(), any::<u16>()), 0..5);
+    let probes = vec((any::<u64>(), any::<u32>()), 0..5);
     (header, entities(), vec(any::<u8>(), 0..4_000), probes, times).prop_map(
         |((lease, tick, whole), entities, bytes, probes, times)| {
             let clocks = instants();

@@ -1,0 +1,168 @@
+//! What `cli` does: one file for each command. Each makes its calls, prints what was answered, and leaves errors to [`execute`].
+
+pub mod health;
+pub mod join;
+pub mod leave;
+pub mod play;
+pub mod walk;
+pub mod watch;
+pub mod zones;
+
+use meridian_telemetry::{AttributeValue, TraceContext};
+
+use crate::cli::{Command, Options};
+use crate::client::{Client, Place};
+use crate::error::{CliError, EXIT_OK};
+use crate::output::Output;
+use crate::session::{Sessions, StoredSession};
+use crate::trace::{ActionTrace, trace_id};
+
+/// What commands share, and what stays from one to the next at the prompt.
+pub struct Context {
+    /// Where results go.
+    pub output: Output,
+    /// Where sessions are kept.
+    pub sessions: Sessions,
+    /// The player to act as; none is who joined last.
+    pub name: Option<String>,
+    /// Whether commands come from a prompt, which has standard input for itself.
+    pub is_prompt: bool,
+    options: Options,
+    client: Option<Client>,
+    action: Option<ActionTrace>,
+    tick_rate_hz: Option<u32>,
+}
+
+impl Context {
+    /// Nothing is connected yet.
+    pub fn new(options: Options, output: Output) -> Self {
+        Self {
+            output,
+            sessions: Sessions::new(&options, output),
+            name: options.name.clone(),
+            is_prompt: false,
+            options,
+            client: None,
+            action: None,
+            tick_rate_hz: None,
+        }
+    }
+
+    /// The server that is asked first.
+    pub fn server(&self) -> &str {
+        &self.options.server
+    }
+
+    /// The connection, made if there is none.
+    ///
+    /// # Errors
+    /// [`CliError::ServerUnreachable`], or [`CliError::TimedOut`].
+    pub async fn client(&mut self) -> Result<Client, CliError> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let client = Client::connect(&self.options.server, self.options.timeout, self.output).await?;
+        self.client = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Goes on with a connection: the next command asks where this one was sent.
+    pub fn keep(&mut self, client: Client) {
+        self.client = Some(client);
+    }
+
+    /// The session of the player that acts.
+    ///
+    /// # Errors
+    /// There is none, or it is over.
+    pub async fn session(&mut self) -> Result<StoredSession, CliError> {
+        let session = self.sessions.current(self.name.as_deref()).await?;
+        self.tick_rate_hz = session.joined.map(|joined| joined.tick_rate_hz).or(self.tick_rate_hz);
+        Ok(session)
+    }
+
+    /// Ticks in a second of the world, if anybody has said so.
+    pub fn tick_rate_hz(&self) -> Option<u32> {
+        self.tick_rate_hz
+    }
+
+    /// A server has said how many ticks a second has.
+    pub fn set_tick_rate_hz(&mut self, tick_rate_hz: u32) {
+        self.tick_rate_hz = Some(tick_rate_hz);
+    }
+
+    /// Begins an action, which calls `method`, and its trace; the one before ends.
+    pub fn begin(&mut self, name: &'static str, method: &'static str) -> TraceContext {
+        let action = ActionTrace::begin(name, method);
+        let context = action.context();
+        self.action = Some(action);
+        context
+    }
+
+    /// Tells more about the action in its span.
+    pub fn attribute(&mut self, key: &'static str, value: impl Into<AttributeValue>) {
+        if let Some(action) = &mut self.action {
+            action.attribute(key, value);
+        }
+    }
+
+    /// Tells in its span where the action left the entity.
+    pub fn attribute_place(&mut self, place: &Place) {
+        use meridian_telemetry::span_definitions::{ATTRIBUTE_ENTITY, ATTRIBUTE_TICK};
+        self.attribute(ATTRIBUTE_ENTITY, place.entity.clone());
+        self.attribute(ATTRIBUTE_TICK, place.tick);
+    }
+
+    /// Prints an error, ends its action with it, and tells the exit code.
+    pub fn failed(&mut self, error: &CliError) -> u8 {
+        let unusable = matches!(
+            error,
+            CliError::ServerUnreachable { .. } | CliError::ConnectionLost { .. } | CliError::TimedOut { .. }
+        );
+        if unusable {
+            // The next command connects again, to the server that was named.
+            self.client = None;
+        }
+        let trace = self.action.take().map(|mut action| {
+            action.fail(error.word());
+            trace_id(&action.context())
+        });
+        self.output.error(error, trace)
+    }
+}
+
+/// Does what a command says, prints what comes of it, and tells the exit code.
+pub async fn execute(context: &mut Context, command: Command) -> u8 {
+    let done = match command {
+        Command::Join => join::run(context).await,
+        Command::Leave => leave::run(context).await,
+        Command::Move(arguments) => walk::run(context, &arguments).await,
+        Command::Watch(arguments) => watch::run(context, &arguments).await,
+        Command::Zones => zones::run(context).await,
+        Command::Play => play::run(context).await,
+        Command::Status => health::run(context).await,
+    };
+    match done {
+        Ok(()) => {
+            context.action = None;
+            EXIT_OK
+        }
+        // It was told where it happened; this is what the process ends with.
+        Err(Ended::Told(code)) => code,
+        Err(Ended::Failed(error)) => context.failed(&error),
+    }
+}
+
+/// How a command ends that did not do all that was asked.
+pub enum Ended {
+    /// With an error that is still to be told.
+    Failed(CliError),
+    /// With an exit code; why was told before.
+    Told(u8),
+}
+
+impl From<CliError> for Ended {
+    fn from(error: CliError) -> Self {
+        Self::Failed(error)
+    }
+}

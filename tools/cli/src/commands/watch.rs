@@ -1,0 +1,212 @@
+//! `watch`: where entities are, again and again; in the view of a terminal, or as lines.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use meridian_rpc::WATCHED_ENTITIES_MAX;
+use meridian_rpc::v1::watch_positions_request::Filter;
+use meridian_rpc::v1::{Area, Entities, WatchPositionsRequest, WatchPositionsResponse};
+use meridian_telemetry::TraceContext;
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+use tonic::Streaming;
+
+use super::{Context, Ended, zones};
+use crate::cli::WatchArgs;
+use crate::client::{CallKind, Client, Place, check_place};
+use crate::error::CliError;
+use crate::output::Output;
+use crate::trace::trace_id;
+use crate::watch::{View, WatchState};
+
+#[derive(Serialize)]
+struct WatchResult {
+    command: &'static str,
+    #[serde(flatten)]
+    place: Place,
+    /// From the end of the tick until the server sent this.
+    age_ms: f64,
+    /// The trace of the move that this shows for the first time, if there is one that is traced.
+    trace_id: Option<String>,
+}
+
+impl fmt::Display for WatchResult {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}  {:.2} ms old", self.place, self.age_ms)?;
+        match &self.trace_id {
+            Some(trace) => write!(formatter, "  trace {trace}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// When a watch ends by itself.
+pub struct WatchEnd {
+    deadline: Option<Instant>,
+    positions_left: Option<u64>,
+    signals: [Signal; 3],
+}
+
+impl WatchEnd {
+    fn new(arguments: &WatchArgs) -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(CliError::Runtime);
+        Ok(Self {
+            deadline: arguments.seconds.map(|duration| Instant::now() + duration),
+            positions_left: arguments.count,
+            signals: [
+                listen(SignalKind::interrupt())?,
+                listen(SignalKind::terminate())?,
+                listen(SignalKind::hangup())?,
+            ],
+        })
+    }
+
+    /// Ends when the time is over, or with Ctrl-C and what else asks the process to end.
+    pub async fn reached(&mut self) {
+        let deadline = self.deadline;
+        let over = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let [interrupt, terminate, hang_up] = &mut self.signals;
+        tokio::select! {
+            () = over => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    }
+
+    /// One position was shown: whether that was the last.
+    pub fn count(&mut self) -> bool {
+        match &mut self.positions_left {
+            Some(left) => {
+                *left = left.saturating_sub(1);
+                *left == 0
+            }
+            None => false,
+        }
+    }
+}
+
+/// Watches as the player that acts.
+pub async fn run(context: &mut Context, arguments: &WatchArgs) -> Result<(), Ended> {
+    let request = request(arguments)?;
+    let trace = context.begin("cli.watch", "WatchPositions");
+    let session = context.session().await?;
+    let mut client = context.client().await?;
+    let with_view =
+        !arguments.plain && !context.output.is_json() && io::stdout().is_terminal() && io::stdin().is_terminal();
+    let world = match with_view {
+        true => Some(zones::list(&mut client, trace).await?.value),
+        false => None,
+    };
+    let mut end = WatchEnd::new(arguments)?;
+    let answers = client
+        .call(
+            request,
+            Some(&session.resume),
+            trace,
+            CallKind::Stream,
+            async |mut server, request| server.watch_positions(request).await,
+        )
+        .await?
+        .value;
+    context.keep(client.clone());
+    let ended = match world {
+        Some(world) => {
+            let state = WatchState::new(world, session.joined.map(|joined| joined.entity_id));
+            let state = state.map_err(|reason| client.malformed(reason))?;
+            View::open(state)?.run(&client, answers, &mut end).await
+        }
+        None => print(context.output, &client, answers, &mut end).await,
+    };
+    Ok(ended?)
+}
+
+fn request(arguments: &WatchArgs) -> Result<WatchPositionsRequest, CliError> {
+    if arguments.entity.len() > WATCHED_ENTITIES_MAX {
+        return Err(CliError::Usage(format!(
+            "at most {WATCHED_ENTITIES_MAX} entities can be watched by name; --area watches a place"
+        )));
+    }
+    let area = arguments.area.map(|area| {
+        Filter::Area(Area {
+            min_x: area.min_x,
+            min_z: area.min_z,
+            max_x: area.max_x,
+            max_z: area.max_z,
+        })
+    });
+    let entities = (!arguments.entity.is_empty()).then(|| {
+        Filter::Entities(Entities {
+            entity_ids: arguments.entity.clone(),
+        })
+    });
+    Ok(WatchPositionsRequest {
+        filter: area.or(entities),
+    })
+}
+
+async fn print(
+    output: Output,
+    client: &Client,
+    mut answers: Streaming<WatchPositionsResponse>,
+    end: &mut WatchEnd,
+) -> Result<(), CliError> {
+    loop {
+        let answer = tokio::select! {
+            answer = answers.message() => answer.map_err(|status| client.in_plain_words(status))?,
+            () = end.reached() => return Ok(()),
+        };
+        let Some(answer) = answer else {
+            return Err(CliError::StreamEnded {
+                server: client.server().to_owned(),
+            });
+        };
+        if answer.missed > 0 {
+            output.notice(
+                "missed",
+                &format!("{} answers were not sent, for this did not keep up", answer.missed),
+            )?;
+        }
+        let trace_id = TraceContext::parse(&answer.traceparent).map(|trace| trace_id(&trace));
+        for position in answer.positions {
+            let result = WatchResult {
+                command: "watch",
+                place: check_place(Some(position)).map_err(|reason| client.malformed(reason))?,
+                age_ms: Duration::from_micros(answer.age_us).as_secs_f64() * 1_000.0,
+                trace_id: trace_id.clone(),
+            };
+            output.result(&result)?;
+            if end.count() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_watched_unless_something_is_named() {
+        assert_eq!(request(&WatchArgs::default()).unwrap().filter, None);
+        let some = request(&WatchArgs {
+            entity: vec![1, 2],
+            ..WatchArgs::default()
+        })
+        .unwrap();
+        assert_eq!(some.filter, Some(Filter::Entities(Entities { entity_ids: vec![1, 2] })));
+        let many = WatchArgs {
+            entity: vec![1; WATCHED_ENTITIES_MAX + 1],
+            ..WatchArgs::default()
+        };
+        assert!(matches!(request(&many), Err(CliError::Usage(_))));
+    }
+}

@@ -1,0 +1,95 @@
+//! The trace that each action begins: its W3C `traceparent` goes to the server with the call, and its span to the collector, if there is one.
+
+use std::time::Instant;
+
+use meridian_telemetry::span_definitions::{
+    ATTRIBUTE_RPC_METHOD, ATTRIBUTE_RPC_SERVICE, ATTRIBUTE_RPC_SYSTEM, RPC_SYSTEM_GRPC,
+};
+use meridian_telemetry::{
+    AttributeValue, LogFormat, SpanKind, SpanRecord, TelemetryGuard, TelemetryOptions, TraceContext, record,
+};
+
+use crate::error::CliError;
+
+/// The service that actions call.
+const SERVICE_CALLED: &str = "meridian.v1.GameServer";
+/// What the program is called in traces.
+const SERVICE: &str = "meridian-cli";
+/// What is logged unless RUST_LOG says otherwise: results and errors are told by themselves.
+const DEFAULT_LOG: &str = "error";
+
+/// Installs what sends spans away, if OTEL_EXPORTER_OTLP_ENDPOINT says where to. What is dropped at the end sends what is left.
+///
+/// # Errors
+/// [`CliError::Telemetry`] if a variable of the environment is wrong.
+pub fn install() -> Result<TelemetryGuard, CliError> {
+    let options = TelemetryOptions {
+        service: SERVICE,
+        instance: std::process::id().to_string(),
+        log_format: LogFormat::Pretty,
+        log_filter: std::env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned()),
+        push_metrics: false,
+    };
+    meridian_telemetry::install(options, None).map_err(|error| CliError::Telemetry(format!("{error:#}")))
+}
+
+/// One action of the player, from its beginning until its answer: a span of kind client, the root of a trace that is always exported.
+pub struct ActionTrace {
+    context: TraceContext,
+    name: &'static str,
+    began: Instant,
+    attributes: Vec<(&'static str, AttributeValue)>,
+    error: Option<String>,
+}
+
+impl ActionTrace {
+    /// Begins an action in a trace of its own, which calls `method` of the game's API. Its span is recorded when it is dropped.
+    pub fn begin(name: &'static str, method: &'static str) -> Self {
+        Self {
+            context: TraceContext::new_root(true),
+            name,
+            began: Instant::now(),
+            attributes: vec![
+                (ATTRIBUTE_RPC_SYSTEM, RPC_SYSTEM_GRPC.into()),
+                (ATTRIBUTE_RPC_SERVICE, SERVICE_CALLED.into()),
+                (ATTRIBUTE_RPC_METHOD, method.into()),
+            ],
+            error: None,
+        }
+    }
+
+    /// Its place in the trace.
+    pub fn context(&self) -> TraceContext {
+        self.context
+    }
+
+    /// Tells more about it.
+    pub fn attribute(&mut self, key: &'static str, value: impl Into<AttributeValue>) {
+        self.attributes.push((key, value.into()));
+    }
+
+    /// It ends with an error.
+    pub fn fail(&mut self, error: String) {
+        self.error = Some(error);
+    }
+}
+
+impl Drop for ActionTrace {
+    fn drop(&mut self) {
+        record(SpanRecord {
+            context: self.context,
+            parent: None,
+            name: self.name,
+            kind: SpanKind::Client,
+            began: self.began,
+            ended: Instant::now(),
+            attributes: std::mem::take(&mut self.attributes),
+            error: self.error.take().map(Into::into),
+        });
+    }
+}
+
+/// The trace by the 32 digits that a collector finds it with.
+pub fn trace_id(context: &TraceContext) -> String {
+    format!("{:032x}", context.trace)
+}
