@@ -1,0 +1,1 @@
+"""The dashboards: a module each, made of the panels in `panels`."""

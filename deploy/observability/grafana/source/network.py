@@ -1,0 +1,70 @@
+"""Network: what goes between players and gateways, and between the processes of a cluster; what is lost, and who is connected."""
+
+from .panels import INSTANCE, dashboard as make, graph, influx, instant, number, prometheus, row, steps
+
+
+def dashboard():
+    clients = 'meridian_gateway_clients{instance=~"$instance"}'
+    return make("meridian-network", "Meridian: Network", __doc__, [INSTANCE], [
+        row("Players"),
+        number("Clients", "Connected to any gateway.", "short", instant(f"sum({clients})")),
+        number("To players", "Payload of all datagrams that gateways send.", "Bps",
+               instant('sum(rate(meridian_link_bytes_total{instance=~"$instance",direction="out"}[$__rate_interval]))')),
+        number("From players", "Payload of all datagrams that gateways take.", "Bps",
+               instant('sum(rate(meridian_link_bytes_total{instance=~"$instance",direction="in"}[$__rate_interval]))')),
+        number("Each player gets", "Payload that a gateway sends, by its clients.", "Bps",
+               instant(f'sum(rate(meridian_link_bytes_total{{instance=~"$instance",direction="out"}}[$__rate_interval])) / sum({clients})'),
+               steps((64_000, "yellow"), (128_000, "red"))),
+        number("Packets lost", "The share of packets to players that was never acknowledged.", "percentunit",
+               instant('sum(rate(packets_lost{instance=~"$instance"}[$__rate_interval])) / sum(rate(packets_send{instance=~"$instance"}[$__rate_interval]))'),
+               steps((0.02, "yellow"), (0.1, "red"))),
+        number("Zones away", "That some gateway does not hear: what they have stands still.", "short",
+               instant('max(meridian_gateway_zones_away{instance=~"$instance"})'), steps((1, "red"))),
+        graph("Clients, by gateway", "Who is connected, and the entities that each gateway mirrors for them.", "short",
+              prometheus(f"sum by (instance) ({clients})", "{{instance}}"),
+              prometheus('sum by (instance) (meridian_gateway_entities{instance=~"$instance"})', "{{instance}} entities")),
+        graph("Bytes", "Payload of datagrams between gateways and players, out of a gateway and into it.", "Bps",
+              prometheus('sum by (instance, direction) (rate(meridian_link_bytes_total{instance=~"$instance"}[$__rate_interval]))', "{{instance}} {{direction}}")),
+        graph("Datagrams", "Between gateways and players: at least one each way for each player and tick.", "pps",
+              prometheus('sum by (instance, direction) (rate(meridian_link_packets_total{instance=~"$instance"}[$__rate_interval]))',
+                         "{{instance}} {{direction}}")),
+        graph("Lost packets", "The share of packets to players that was never acknowledged.", "percentunit",
+              prometheus('sum by (instance) (rate(packets_lost{instance=~"$instance"}[$__rate_interval])) '
+                         '/ sum by (instance) (rate(packets_send{instance=~"$instance"}[$__rate_interval]))', "{{instance}}"),
+              thresholds=steps((0.1, "red"))),
+        graph("Datagrams that were not passed on", "A second, by reason: of strangers, too long, or beyond a queue.", "pps",
+              prometheus('sum by (reason) (rate(meridian_link_dropped_total{instance=~"$instance"}[$__rate_interval]))', "{{reason}}")),
+        graph("What players are sent, by channel", "Payload. RepliconMutationsChannel carries the world's changes.", "Bps",
+              prometheus('sum by (channel) (rate(channel_send_bytes{instance=~"$instance"}[$__rate_interval]))', "{{channel}}"), stacked=True),
+
+        row("Between processes"),
+        graph("Fabric: bytes", "Of messages between zones and gateways, and between neighbouring zones, as they are sent.", "Bps",
+              prometheus('sum by (local, peer) (rate(meridian_fabric_bytes_total{instance=~"$instance",direction="sent"}[$__rate_interval]))',
+                         "{{local}} to {{peer}}")),
+        graph("Fabric: messages", "A second, by class, as they are sent.", "short",
+              prometheus('sum by (class) (rate(meridian_fabric_messages_total{instance=~"$instance",direction="sent"}[$__rate_interval]))', "{{class}}")),
+        graph("Fabric: round trips", "As QUIC measures them, with what the other side waited before it acknowledged.", "s",
+              prometheus('max by (local, peer) (meridian_fabric_round_trip_seconds{instance=~"$instance"})', "{{local}} - {{peer}}")),
+        graph("Fabric: lost packets", "A second, of each link: QUIC sends them again, but for snapshots and inputs.", "pps",
+              prometheus('sum by (local, peer) (rate(meridian_fabric_lost_packets_total{instance=~"$instance"}[$__rate_interval]))', "{{local}} - {{peer}}")),
+        graph("Fabric: what waits", "Messages in the queues of a link.", "short",
+              prometheus('max by (local, peer, queue) (meridian_fabric_queued{instance=~"$instance"}) > 0 or max by (queue) (0 * meridian_fabric_queued{instance=~"$instance"})',
+                         "{{local}} - {{peer}} {{queue}}")),
+        graph("Fabric: links that are away", "By who misses whom.", "short",
+              prometheus('1 - min by (local, peer) (meridian_fabric_connected{instance=~"$instance"})', "{{local}} - {{peer}}"), thresholds=steps((1, "red"))),
+        graph("Fabric: dropped messages", "A second, by class and direction: a full queue, or no link.", "short",
+              prometheus('sum by (class, direction) (rate(meridian_fabric_dropped_total{instance=~"$instance"}[$__rate_interval]))', "{{class}} {{direction}}"),
+              thresholds=steps((1, "red"))),
+        graph("Fabric: links, gaps and refusals", "Links that came about, losses that a receiver was told of, and hellos that were refused, in ten minutes.", "short",
+              prometheus('sum by (local) (increase(meridian_fabric_connections_total{instance=~"$instance"}[10m]))', "{{local}} links"),
+              prometheus('sum by (local) (increase(meridian_fabric_gaps_total{instance=~"$instance"}[10m]))', "{{local}} gaps"),
+              prometheus('sum by (side, reason) (increase(meridian_fabric_refused_total{instance=~"$instance"}[10m]))', "refused, {{side}}: {{reason}}")),
+
+        row("For longer (InfluxDB)"),
+        graph("Bytes, by process", "Between gateways and players, a second, from InfluxDB, which keeps it for thirty days.", "Bps",
+              influx('SELECT non_negative_derivative(max("counter"), 1s) FROM "meridian_link_bytes_total" WHERE $timeFilter '
+                     'GROUP BY time($__interval), "service.instance.id", "direction" fill(none)', "[[tag_service.instance.id]] $tag_direction")),
+        graph("Clients, by gateway", "The most in each interval, from InfluxDB.", "short",
+              influx('SELECT max("gauge") FROM "meridian_gateway_clients" WHERE $timeFilter GROUP BY time($__interval), "service.instance.id" fill(none)',
+                     "[[tag_service.instance.id]]")),
+    ])

@@ -1,0 +1,237 @@
+//! The dashboards and what provisions them: as files, for Grafana does not run here. Their queries are run by the tests in
+//! `expressions` and `influx`.
+
+use std::{collections::BTreeSet, path::Path, process::Command};
+
+use serde_json::Value;
+
+use crate::{
+    support::{files, repository, run_well},
+    yaml,
+};
+
+const GRAFANA: &str = "deploy/observability/grafana";
+
+/// All dashboards, with their files' names.
+pub fn all() -> Vec<(String, Value)> {
+    files(&format!("{GRAFANA}/dashboards"), "json")
+        .iter()
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            (
+                name,
+                serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// A query of a dashboard, and where it stands.
+pub struct Query {
+    pub place: String,
+    /// The uid of the data source.
+    pub source: String,
+    pub text: String,
+}
+
+/// The queries of all panels.
+pub fn queries() -> Vec<Query> {
+    let mut found = Vec::new();
+    for (name, dashboard) in all() {
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                let text = ["expr", "query"].iter().find_map(|key| target[key].as_str());
+                found.push(Query {
+                    place: format!("{name}, {}", panel["title"].as_str().unwrap()),
+                    source: target["datasource"]["uid"].as_str().unwrap().to_owned(),
+                    text: text.unwrap_or_default().to_owned(),
+                });
+            }
+        }
+    }
+    found
+}
+
+fn data_sources() -> BTreeSet<String> {
+    let file = yaml::file(&format!("{GRAFANA}/provisioning/datasources/meridian.yaml"));
+    let sources = file["datasources"].as_array().unwrap();
+    sources
+        .iter()
+        .map(|source| source["uid"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_files_are_what_their_source_says() {
+    run_well(
+        Command::new("python3")
+            .arg(repository(&format!("{GRAFANA}/make-dashboards")))
+            .arg("--check"),
+    );
+}
+
+#[test]
+fn there_are_five_dashboards_each_under_its_own_uid() {
+    let names: Vec<String> = all()
+        .into_iter()
+        .map(|(name, dashboard)| {
+            assert_eq!(dashboard["uid"], name.as_str());
+            assert!(dashboard["title"].as_str().unwrap().starts_with("Meridian: "));
+            name
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "meridian-handoff",
+            "meridian-latency",
+            "meridian-network",
+            "meridian-services",
+            "meridian-ticks"
+        ]
+    );
+}
+
+#[test]
+fn every_panel_has_an_id_a_place_a_unit_a_description_and_queries() {
+    for (name, dashboard) in all() {
+        let panels = dashboard["panels"].as_array().unwrap();
+        let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids.len(), panels.len(), "{name}: ids stand twice");
+        let mut taken: Vec<[u64; 4]> = Vec::new();
+        for panel in panels {
+            let place = format!("{name}, {}", panel["title"]);
+            let [x, y, width, height] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+            assert!(width > 0 && height > 0 && x + width <= 24, "{place} is beyond the grid");
+            for other in &taken {
+                let apart = x >= other[0] + other[2]
+                    || other[0] >= x + width
+                    || y >= other[1] + other[3]
+                    || other[1] >= y + height;
+                assert!(apart, "{place} covers another panel");
+            }
+            taken.push([x, y, width, height]);
+            if panel["type"] == "row" {
+                continue;
+            }
+            assert!(
+                panel["description"].as_str().is_some_and(|text| text.len() > 10),
+                "{place} has no description"
+            );
+            assert!(
+                panel["fieldConfig"]["defaults"]["unit"]
+                    .as_str()
+                    .is_some_and(|unit| !unit.is_empty()),
+                "{place} has no unit"
+            );
+            let references: BTreeSet<&str> = panel["targets"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|target| target["refId"].as_str().unwrap())
+                .collect();
+            assert!(!references.is_empty(), "{place} asks for nothing");
+            assert_eq!(
+                references.len(),
+                panel["targets"].as_array().unwrap().len(),
+                "{place}: queries of one name"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_query_asks_something_of_a_source_that_there_is() {
+    let sources = data_sources();
+    let queries = queries();
+    for query in &queries {
+        assert!(
+            sources.contains(&query.source),
+            "{}: no source {}",
+            query.place,
+            query.source
+        );
+        assert!(!query.text.trim().is_empty(), "{} has an empty query", query.place);
+    }
+    for source in ["prometheus", "influxdb"] {
+        assert!(
+            queries.iter().any(|query| query.source == source),
+            "nothing asks {source}"
+        );
+    }
+}
+
+#[test]
+fn every_variable_that_a_query_names_is_there() {
+    const GRAFANAS_OWN: [&str; 3] = ["__rate_interval", "__interval", "timeFilter"];
+    for (name, dashboard) in all() {
+        let list = dashboard["templating"]["list"].as_array().unwrap();
+        let variables: BTreeSet<&str> = list.iter().map(|variable| variable["name"].as_str().unwrap()).collect();
+        let mut named = BTreeSet::new();
+        for query in queries()
+            .iter()
+            .filter(|query| query.place.starts_with(&format!("{name},")))
+        {
+            for part in query.text.split('$').skip(1) {
+                let end = part
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .unwrap_or(part.len());
+                let variable = part[..end].to_owned();
+                // The end of a regular expression, as in /^$zone$/.
+                if !variable.is_empty() && !GRAFANAS_OWN.contains(&variable.as_str()) {
+                    assert!(
+                        variables.contains(variable.as_str()),
+                        "{}: no variable {variable}",
+                        query.place
+                    );
+                    named.insert(variable);
+                }
+            }
+        }
+        assert_eq!(
+            named.len(),
+            variables.len(),
+            "{name}: of {variables:?}, queries name {named:?}"
+        );
+    }
+}
+
+#[test]
+fn provisioning_leads_to_the_dashboards_and_has_every_source_that_it_names() {
+    let provider = &yaml::file(&format!("{GRAFANA}/provisioning/dashboards/meridian.yaml"))["providers"][0];
+    let inside = provider["options"]["path"].as_str().unwrap();
+    let compose = crate::support::read("deploy/compose/compose.yaml");
+    assert!(compose.contains(&format!("../observability/grafana/dashboards:{inside}:ro")));
+    assert!(compose.contains("../observability/grafana/provisioning:/etc/grafana/provisioning:ro"));
+    let home = compose
+        .split_once("HOME_DASHBOARD_PATH: ")
+        .unwrap()
+        .1
+        .lines()
+        .next()
+        .unwrap();
+    let home = Path::new(home).strip_prefix(inside).unwrap();
+    assert!(
+        repository(&format!("{GRAFANA}/dashboards")).join(home).exists(),
+        "{}",
+        home.display()
+    );
+
+    let sources = yaml::file(&format!("{GRAFANA}/provisioning/datasources/meridian.yaml"));
+    let uids = data_sources();
+    for source in sources["datasources"].as_array().unwrap() {
+        let data = &source["jsonData"];
+        for named in [&data["alertmanagerUid"], &data["tracesToMetrics"]["datasourceUid"]] {
+            assert!(named.as_str().is_none_or(|uid| uids.contains(uid)), "no source {named}");
+        }
+    }
+    assert_eq!(
+        sources["datasources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|source| source["isDefault"] == true)
+            .count(),
+        1
+    );
+}
