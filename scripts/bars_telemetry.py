@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -13,14 +12,10 @@ import threading
 import time
 import urllib.request
 
+from places import BINARIES, ROOT, free_port
+
 # A move is asked for so often, one after the other.
 MOVES = 60
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Collector:
@@ -50,7 +45,7 @@ def ticks_of(admin):
 def one_run(bars, seconds, is_telling):
     """CPU microseconds of the server per zone tick, action p50 in ticks, and what came of the traces."""
     with tempfile.TemporaryDirectory() as folder:
-        collector = Collector(bars.BINARIES, folder) if is_telling else None
+        collector = Collector(BINARIES, folder) if is_telling else None
         before = dict(os.environ)
         os.environ.update(collector.environment if collector else {})
         try:
@@ -138,11 +133,11 @@ class Sight:
                 pass
 
 
-def moves_and_positions(bars, folder):
+def moves_and_positions(folder):
     """Runs in a cluster: ms of unary moves, and ms from a move's line at one server's client to its position at another's."""
     servers, auth = os.environ["CLUSTER_RPC"].split(), os.environ["CLUSTER_URL"]
-    ada = Player(bars.BINARIES, folder, "Ada", servers[0], auth)
-    eve = Player(bars.BINARIES, folder, "Eve", servers[-1], auth)
+    ada = Player(BINARIES, folder, "Ada", servers[0], auth)
+    eve = Player(BINARIES, folder, "Eve", servers[-1], auth)
     entity = ada.does("join")["entity"]
     eve.does("join")
     latencies = [ada.does("move", "--dx", "1" if index % 2 else "-1", "--ticks", "2")["latency_ms"] for index in range(MOVES)]
@@ -160,11 +155,11 @@ def moves_and_positions(bars, folder):
     return latencies, positions
 
 
-def calls(bars):
+def calls():
     """Medians of moves and of positions in another server's client, in a cluster without bots."""
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "calls.json"
-        command = [bars.ROOT / "scripts/cluster", "--free-ports", "--quiet", "--", sys.executable, __file__, str(out), folder]
+        command = [ROOT / "scripts/cluster", "--free-ports", "--quiet", "--", sys.executable, __file__, str(out), folder]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         latencies, positions = json.loads(out.read_text(encoding="utf-8"))
     tick_ms = 1000 / 60
@@ -177,15 +172,8 @@ def calls(bars):
 
 
 def measure(bars, pairs, seconds):
-    return [*calls(bars), *telling(bars, pairs, seconds)]
+    return [*calls(), *telling(bars, pairs, seconds)]
 
 
 if __name__ == "__main__":
-    import importlib.machinery
-    import importlib.util
-
-    path = pathlib.Path(__file__).with_name("bars")
-    loader = importlib.machinery.SourceFileLoader("bars", str(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bars", loader))
-    loader.exec_module(module)
-    pathlib.Path(sys.argv[1]).write_text(json.dumps(moves_and_positions(module, sys.argv[2])), encoding="utf-8")
+    pathlib.Path(sys.argv[1]).write_text(json.dumps(moves_and_positions(sys.argv[2])), encoding="utf-8")

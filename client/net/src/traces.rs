@@ -5,10 +5,7 @@
 use std::time::Instant;
 
 use meridian_ids::{WorldEntityId, probe_sequence};
-use meridian_telemetry::span_definitions::{
-    ATTRIBUTE_ENTITY, ATTRIBUTE_GATEWAY, ATTRIBUTE_SEQUENCE, CLIENT_APPLY, CLIENT_INPUT,
-};
-use meridian_telemetry::{AttributeValue, ProbeSpan, ProbeTrace, SpanKind, SpanRecord, is_tracing};
+use meridian_telemetry::{ProbeSpan, ProbeTrace, is_tracing};
 
 /// Who sees: the own player, and the gateway that shows it the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,50 +14,28 @@ pub(crate) struct Onlooker {
     pub(crate) gateway: u64,
 }
 
-/// An own action has ended: its echo was seen at `ended`, or it was given up then.
-pub(crate) fn acted(probe: ProbeTrace, (began, ended): (Instant, Instant), is_answered: bool) {
+/// An own action has begun and ended: its echo was seen, or it was given up.
+pub(crate) fn acted(probe: ProbeTrace, when: (Instant, Instant), is_answered: bool) {
     if !is_wanted(&probe) {
         return;
     }
-    meridian_telemetry::record(SpanRecord {
-        context: probe.context(ProbeSpan::Client),
-        parent: None,
-        name: CLIENT_INPUT,
-        kind: SpanKind::Client,
-        began,
-        ended,
-        attributes: attributes(&probe),
-        error: (!is_answered).then(|| "no echo came".into()),
-    });
+    let leg = probe.leg(ProbeSpan::Client, when);
+    meridian_telemetry::record(if is_answered { leg } else { leg.failed("no echo came") });
 }
 
 /// What came of an action, the own player's or another's, arrived in a packet and was seen.
-pub(crate) fn saw(probe: ProbeTrace, by: Onlooker, (arrived, seen): (Instant, Instant)) {
+pub(crate) fn saw(probe: ProbeTrace, by: Onlooker, when: (Instant, Instant)) {
     if !is_wanted(&probe) {
         return;
     }
-    let (gateway, client) = (by.gateway, by.entity.0);
-    let mut attributes = attributes(&probe);
-    attributes.push((ATTRIBUTE_GATEWAY, format!("{gateway:016x}").into()));
-    meridian_telemetry::record(SpanRecord {
-        context: probe.context(ProbeSpan::ClientApply { client }),
-        parent: Some(probe.context(ProbeSpan::GatewaySend { gateway }).span),
-        name: CLIENT_APPLY,
-        kind: SpanKind::Internal,
-        began: arrived,
-        ended: seen,
-        attributes,
-        error: None,
-    });
+    let Onlooker { entity, gateway } = by;
+    let leg = ProbeSpan::ClientApply {
+        client: entity.0,
+        gateway,
+    };
+    meridian_telemetry::record(probe.leg(leg, when).with_gateway(gateway));
 }
 
 fn is_wanted(probe: &ProbeTrace) -> bool {
     is_tracing() && probe_sequence::is_traced(probe.sequence)
-}
-
-fn attributes(probe: &ProbeTrace) -> Vec<(&'static str, AttributeValue)> {
-    vec![
-        (ATTRIBUTE_ENTITY, probe.entity.to_string().into()),
-        (ATTRIBUTE_SEQUENCE, probe.sequence.into()),
-    ]
 }

@@ -4,7 +4,7 @@
 
 mod refusal;
 
-pub use refusal::{ErrorWord, owner_address, owner_elsewhere, refusal};
+pub use refusal::{ErrorWord, code_name, owner_address, owner_elsewhere, refusal};
 
 /// Version 1 of the API.
 #[allow(

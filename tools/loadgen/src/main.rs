@@ -18,7 +18,7 @@ use meridian_loadgen::report::Report;
 use meridian_loadgen::swarm::{self, SwarmOptions, demo_game};
 use meridian_loadgen::traces::{self, TracesOptions};
 use meridian_loadgen::{metric_definitions, progress, table};
-use meridian_telemetry::{LogFormat, Metrics, TelemetryGuard, TelemetryOptions};
+use meridian_telemetry::{ExportSettings, LogFormat, Metrics, TelemetryGuard, TelemetryOptions};
 use mimalloc::MiMalloc;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -30,8 +30,6 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const EXIT_EXCEEDED: u8 = 2;
 /// What is logged unless `RUST_LOG` says otherwise: a stock client tells several lines about each connection.
 const DEFAULT_LOG: &str = "warn,meridian_loadgen=info";
-/// Name where what is measured is pushed to.
-const COLLECTOR_VARIABLES: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"];
 /// How long the end waits until a collector has taken everything.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -56,7 +54,8 @@ fn main() -> ExitCode {
 
 /// Logs, and what the environment asks for: traces of stamped actions, and what is measured, pushed while it is.
 fn install_telemetry() -> anyhow::Result<TelemetryGuard> {
-    let is_pushed = COLLECTOR_VARIABLES.iter().any(|name| env::var_os(name).is_some());
+    let (service, instance) = ("meridian-loadgen", format!("loadgen-{}", process::id()));
+    let is_pushed = ExportSettings::from_environment(service, &instance, true)?.has_metrics();
     // Without anybody to push them to, what is measured would pile up.
     let metrics = is_pushed.then(Metrics::install).transpose()?;
     if is_pushed {
@@ -66,8 +65,8 @@ fn install_telemetry() -> anyhow::Result<TelemetryGuard> {
         metrics::counter!(metric_definitions::AUDIT_LOST).increment(0);
     }
     let options = TelemetryOptions {
-        service: "meridian-loadgen",
-        instance: format!("loadgen-{}", process::id()),
+        service,
+        instance,
         log_format: LogFormat::Pretty,
         log_filter: env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned()),
         push_metrics: true,

@@ -23,9 +23,9 @@ pub const ATTRIBUTE_ENTITY: &str = "meridian.entity";
 pub const ATTRIBUTE_ZONE: &str = "meridian.zone";
 /// The tick that is simulated or sent, a whole number.
 pub const ATTRIBUTE_TICK: &str = "meridian.tick";
-/// The number of the player's action, without the bit that says it is traced.
+/// The number of the player's action, a whole number; its lowest bit says that it is traced.
 pub const ATTRIBUTE_SEQUENCE: &str = "meridian.sequence";
-/// The gateway's name.
+/// The gateway's name: 16 hexadecimal digits.
 pub const ATTRIBUTE_GATEWAY: &str = "meridian.gateway";
 
 /// Semantic conventions for calls (<https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>): the system, here [`RPC_SYSTEM_GRPC`].

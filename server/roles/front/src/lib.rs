@@ -21,7 +21,6 @@ mod players;
 mod routing;
 mod server;
 mod service;
-mod services;
 mod watch;
 mod zones;
 

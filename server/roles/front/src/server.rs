@@ -18,7 +18,6 @@ use crate::care::care;
 use crate::connection::connections;
 use crate::limits::{METADATA_BYTES_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION, Seats};
 use crate::service::{Front, Service};
-use crate::services::Services;
 use crate::{FrontContext, health, metric_definitions};
 
 /// How often a connection is asked whether its peer is still there, and how long that may take to say so.
@@ -48,18 +47,19 @@ pub async fn serve(listener: TcpListener, context: FrontContext, stop: Shutdown)
     let seats = Seats::new(context.config.connections_max, "connections");
     let front = Arc::new(Front::new(&context, streams_end.clone()));
     let (reporter, health) = health_reporter();
-    let services = Services {
-        game_server: GameServerServer::new(Service(Arc::clone(&front))).max_decoding_message_size(REQUEST_BYTES_MAX),
-        health,
-        reflection: tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .context("the descriptors of the API")?,
-    };
+    let game_server = GameServerServer::new(Service(Arc::clone(&front))).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("the descriptors of the API")?;
+    let services = server()
+        .add_service(game_server)
+        .add_service(health)
+        .add_service(reflection);
     let incoming = connections(listener, seats, cut.clone());
     let drained = drain.clone().cancelled_owned();
-    let mut serving = pin!(server().serve_with_incoming_shutdown(services, incoming, drained));
+    let mut serving = pin!(services.serve_with_incoming_shutdown(incoming, drained));
     let mut caring = pin!(care(front));
     tokio::select! {
         served = &mut serving => return served.context("gRPC is not served any more"),

@@ -322,7 +322,7 @@ impl Gateway {
         }
         self.ticked = tick;
         let began = self.app.world().resource::<Zones>().now();
-        self.app.insert_resource(traces::TickBegan(began));
+        self.app.world_mut().resource_mut::<traces::TickBegan>().0 = began;
         self.apply_pending();
         stillness::judge(self.app.world_mut(), tick);
         sessions::repeat(self.app.world_mut(), tick);

@@ -16,10 +16,7 @@ use lightyear::prelude::LinkSystems;
 use meridian_fabric::InputBatch;
 use meridian_game::{Identity, Move, ProbeEcho};
 use meridian_ids::{WorldEntityId, probe_sequence};
-use meridian_telemetry::span_definitions::{
-    ATTRIBUTE_ENTITY, ATTRIBUTE_GATEWAY, ATTRIBUTE_SEQUENCE, GATEWAY_RECEIVE, GATEWAY_SEND,
-};
-use meridian_telemetry::{AttributeValue, ProbeSpan, ProbeTrace, SpanKind, SpanRecord, is_tracing};
+use meridian_telemetry::{ProbeSpan, ProbeTrace, is_tracing};
 
 use crate::gateway::Zones;
 use crate::mirror::OwnedBy;
@@ -90,21 +87,12 @@ impl Traced {
     }
 }
 
-fn tell_received((entity, sequence): (WorldEntityId, u32), (began, ended): (Instant, Instant), gateway: u64) {
+fn tell_received((entity, sequence): (WorldEntityId, u32), when: (Instant, Instant), gateway: u64) {
     if !is_tracing() {
         return;
     }
     let probe = ProbeTrace { entity, sequence };
-    meridian_telemetry::record(SpanRecord {
-        context: probe.context(ProbeSpan::GatewayReceive),
-        parent: Some(probe.context(ProbeSpan::Client).span),
-        name: GATEWAY_RECEIVE,
-        kind: SpanKind::Server,
-        began,
-        ended,
-        attributes: attributes(&probe, gateway),
-        error: None,
-    });
+    meridian_telemetry::record(probe.leg(ProbeSpan::GatewayReceive, when).with_gateway(gateway));
 }
 
 /// The echoes of this tick are on their way to every client that sees who acted.
@@ -123,25 +111,9 @@ fn tell_sent(zones: Res<Zones>, began: Res<TickBegan>, echoes: Query<(Ref<ProbeE
             sequence: echo.sequence,
         };
         let gateway = zones.gateway;
-        meridian_telemetry::record(SpanRecord {
-            context: probe.context(ProbeSpan::GatewaySend { gateway }),
-            parent: Some(probe.context(ProbeSpan::ZoneTick).span),
-            name: GATEWAY_SEND,
-            kind: SpanKind::Internal,
-            began: began.0,
-            ended,
-            attributes: attributes(&probe, gateway),
-            error: None,
-        });
+        let leg = probe.leg(ProbeSpan::GatewaySend { gateway }, (began.0, ended));
+        meridian_telemetry::record(leg.with_gateway(gateway));
     }
-}
-
-fn attributes(probe: &ProbeTrace, gateway: u64) -> Vec<(&'static str, AttributeValue)> {
-    vec![
-        (ATTRIBUTE_ENTITY, probe.entity.to_string().into()),
-        (ATTRIBUTE_SEQUENCE, probe.sequence.into()),
-        (ATTRIBUTE_GATEWAY, format!("{gateway:016x}").into()),
-    ]
 }
 
 #[cfg(test)]

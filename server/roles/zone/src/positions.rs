@@ -18,13 +18,15 @@ pub(crate) struct Moved {
 /// What was told last.
 #[derive(Default)]
 pub(crate) struct Told {
+    /// Whether somebody was told, and follows since.
+    is_followed: bool,
     positions: HashMap<WorldEntityId, [f32; 3]>,
 }
 
 impl Told {
     /// Nobody follows: who comes next is told all at once.
     pub(crate) fn forget(&mut self) {
-        self.positions.clear();
+        self.is_followed = false;
     }
 
     /// What is to be told of `entities`, which is all that the zone has; nothing if nothing has moved.
@@ -34,7 +36,8 @@ impl Told {
         entities: impl Iterator<Item = EntityPosition>,
         traced: Option<(WorldEntityId, String)>,
     ) -> Option<Moved> {
-        let is_whole = self.positions.is_empty() || tick.0.is_multiple_of(u64::from(rate.hz()));
+        let is_whole = !self.is_followed || tick.0.is_multiple_of(u64::from(rate.hz()));
+        self.is_followed = true;
         if is_whole {
             self.positions.clear();
         }
@@ -76,6 +79,21 @@ mod tests {
         assert_eq!(tell(62, [at(1, 0.0), at(2, 0.0)]), None);
         assert_eq!(tell(63, [at(1, 0.5), at(2, 0.0)]), Some((false, 1)));
         assert_eq!(tell(120, [at(1, 0.5), at(2, 0.0)]), Some((true, 2)));
+    }
+
+    #[test]
+    fn an_empty_zone_is_told_once_a_second_and_to_who_comes_anew() {
+        let (mut told, rate) = (Told::default(), TickRate::default());
+        assert!(
+            told.moved((Tick(1), rate), std::iter::empty(), None)
+                .is_some_and(|moved| moved.is_whole)
+        );
+        assert_eq!(told.moved((Tick(2), rate), std::iter::empty(), None), None);
+        told.forget();
+        assert!(
+            told.moved((Tick(3), rate), std::iter::empty(), None)
+                .is_some_and(|moved| moved.is_whole)
+        );
     }
 
     #[test]

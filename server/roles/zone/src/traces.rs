@@ -9,13 +9,11 @@ use meridian_fabric::ProbeTiming;
 use meridian_game::Move;
 use meridian_handoff::script::Record;
 use meridian_ids::{EntityEpoch, Tick, WorldEntityId, probe_sequence};
-use meridian_telemetry::span_definitions::{
-    ATTRIBUTE_ENTITY, ATTRIBUTE_SEQUENCE, ATTRIBUTE_TICK, ATTRIBUTE_ZONE, BUS_ACCEPT, BUS_TRANSFER, ZONE_INPUT,
-    ZONE_TICK,
-};
-use meridian_telemetry::{AttributeValue, ProbeSpan, ProbeTrace, SpanKind, SpanRecord, is_tracing};
+use meridian_telemetry::span_definitions::{ATTRIBUTE_TICK, ATTRIBUTE_ZONE};
+use meridian_telemetry::{ProbeSpan, ProbeTrace, is_tracing};
 
-/// Entities on their way of which it is remembered since when: as many as may be told of; of more nothing is told.
+/// Entities on their way of which it is remembered since when. With more than that all are forgotten: what was given up on the way, and of
+/// which nobody says so, does not fill the room for ever.
 const TRAVELLING_MAX: usize = 4_096;
 
 /// A traced action that waits to be applied while its entity changes hands.
@@ -35,7 +33,8 @@ impl Traces {
     /// A record is handed in to be sent away.
     pub(crate) fn departs(&mut self, record: &Record) {
         let sequences = waiting(record);
-        if !sequences.is_empty() && self.departing.len() < TRAVELLING_MAX {
+        if !sequences.is_empty() {
+            make_room(&mut self.departing);
             let since = Instant::now();
             self.departing.insert(record.entity, Travelling { since, sequences });
         }
@@ -46,25 +45,24 @@ impl Traces {
         let Some(Travelling { since, sequences }) = self.departing.remove(&entity) else {
             return;
         };
-        let ended = Instant::now();
+        let when = (since, Instant::now());
         for sequence in sequences {
-            let (probe, at) = (ProbeTrace { entity, sequence }, epoch.unwrap_or_default().0);
-            meridian_telemetry::record(SpanRecord {
-                context: probe.context(ProbeSpan::BusTransfer { epoch: at }),
-                parent: Some(probe.context(ProbeSpan::GatewayReceive).span),
-                name: BUS_TRANSFER,
-                kind: SpanKind::Producer,
-                began: since,
-                ended,
-                attributes: attributes(&probe, zone),
-                error: epoch.is_none().then(|| "the neighbour did not take it".into()),
+            let probe = ProbeTrace { entity, sequence };
+            let transfer = ProbeSpan::BusTransfer {
+                epoch: epoch.unwrap_or_default().0,
+            };
+            let leg = probe.leg(transfer, when).with(ATTRIBUTE_ZONE, zone.to_owned());
+            meridian_telemetry::record(match epoch {
+                Some(_) => leg,
+                None => leg.failed("the neighbour did not take it"),
             });
         }
     }
 
     /// An entity was found in the inbox.
     pub(crate) fn found(&mut self, record: &Record) {
-        if is_tracing() && self.arriving.len() < TRAVELLING_MAX && !waiting(record).is_empty() {
+        if is_tracing() && !waiting(record).is_empty() {
+            make_room(&mut self.arriving);
             self.arriving.entry(record.entity).or_insert_with(Instant::now);
         }
     }
@@ -74,26 +72,20 @@ impl Traces {
         let Some(began) = self.arriving.remove(&record.entity) else {
             return;
         };
-        let ended = Instant::now();
+        let when = (began, Instant::now());
+        let (entity, epoch) = (record.entity, record.epoch.0);
         for sequence in waiting(record) {
-            let (probe, epoch) = (
-                ProbeTrace {
-                    entity: record.entity,
-                    sequence,
-                },
-                record.epoch.0,
-            );
-            meridian_telemetry::record(SpanRecord {
-                context: probe.context(ProbeSpan::BusAccept { epoch }),
-                parent: Some(probe.context(ProbeSpan::BusTransfer { epoch }).span),
-                name: BUS_ACCEPT,
-                kind: SpanKind::Consumer,
-                began,
-                ended,
-                attributes: attributes(&probe, zone),
-                error: None,
-            });
+            let probe = ProbeTrace { entity, sequence };
+            let leg = probe.leg(ProbeSpan::BusAccept { epoch }, when);
+            meridian_telemetry::record(leg.with(ATTRIBUTE_ZONE, zone.to_owned()));
         }
+    }
+}
+
+/// A map that is full is emptied.
+fn make_room<T>(travelling: &mut HashMap<WorldEntityId, T>) {
+    if travelling.len() >= TRAVELLING_MAX {
+        travelling.clear();
     }
 }
 
@@ -123,35 +115,12 @@ pub(crate) fn applied(timing: &ProbeTiming, tick: Tick, finished: Instant, zone:
         entity: timing.entity,
         sequence: timing.sequence,
     };
-    let (waited, ticked) = (probe.context(ProbeSpan::ZoneInput), probe.context(ProbeSpan::ZoneTick));
-    meridian_telemetry::record(SpanRecord {
-        context: waited,
-        parent: Some(probe.context(ProbeSpan::GatewayReceive).span),
-        name: ZONE_INPUT,
-        kind: SpanKind::Internal,
-        began: timing.forwarded,
-        ended: timing.applied,
-        attributes: attributes(&probe, zone),
-        error: None,
-    });
-    let mut at_tick = attributes(&probe, zone);
-    at_tick.push((ATTRIBUTE_TICK, tick.0.into()));
-    meridian_telemetry::record(SpanRecord {
-        context: ticked,
-        parent: Some(waited.span),
-        name: ZONE_TICK,
-        kind: SpanKind::Internal,
-        began: timing.applied,
-        ended: finished,
-        attributes: at_tick,
-        error: None,
-    });
-}
-
-fn attributes(probe: &ProbeTrace, zone: &str) -> Vec<(&'static str, AttributeValue)> {
-    vec![
-        (ATTRIBUTE_ENTITY, probe.entity.to_string().into()),
-        (ATTRIBUTE_SEQUENCE, probe.sequence.into()),
-        (ATTRIBUTE_ZONE, zone.to_owned().into()),
-    ]
+    let waited = probe.leg(ProbeSpan::ZoneInput, (timing.forwarded, timing.applied));
+    let ticked = probe.leg(ProbeSpan::ZoneTick, (timing.applied, finished));
+    meridian_telemetry::record(waited.with(ATTRIBUTE_ZONE, zone.to_owned()));
+    meridian_telemetry::record(
+        ticked
+            .with(ATTRIBUTE_ZONE, zone.to_owned())
+            .with(ATTRIBUTE_TICK, tick.0),
+    );
 }

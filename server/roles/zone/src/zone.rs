@@ -266,6 +266,7 @@ impl Zone {
 
     /// Simulates the next tick, which begins at `began`, and sends its snapshot. `now` reads the clock when it is done.
     pub fn step(&mut self, began: Instant, now: impl FnOnce() -> Instant) -> Stepped {
+        let mut phases = Phases::begin();
         let tick = self.next;
         self.look_at_clock(began);
         self.facts.ownership.begin_tick(self.now);
@@ -278,7 +279,6 @@ impl Zone {
             self.skip_to(tick.next());
             return Stepped::Paused;
         }
-        let mut phases = Phases::begin(began);
         self.take_messages();
         self.admit_held(tick);
         self.take_orders(tick);

@@ -3,9 +3,14 @@
 //! Every process derives the same ids from what the action carries anyway, its entity and its sequence number, so that a probe is
 //! one trace and not a byte more is on the wire. The derivation is part of the protocol between versions: it does not change.
 
+use std::time::Instant;
+
 use meridian_ids::WorldEntityId;
 
-use crate::{span_definitions as names, trace::TraceContext};
+use crate::{
+    span_definitions as names,
+    trace::{SpanKind, SpanRecord, TraceContext},
+};
 
 /// Increments of `SplitMix64` and three other odd numbers with as many ones as zeros, one for each round of the trace's id.
 const ROUND_KEYS: [u64; 4] = [
@@ -54,6 +59,8 @@ pub enum ProbeSpan {
     ClientApply {
         /// Which client.
         client: u64,
+        /// The gateway that it received it from. Told, and no part of the span's id.
+        gateway: u64,
     },
 }
 
@@ -90,9 +97,52 @@ impl ProbeTrace {
             is_sampled: true,
         }
     }
+
+    /// One leg as a finished span, below the leg before it, with the entity and the number of the action.
+    #[must_use]
+    pub fn leg(&self, span: ProbeSpan, (began, ended): (Instant, Instant)) -> SpanRecord {
+        SpanRecord {
+            context: self.context(span),
+            parent: span.parent().map(|parent| self.context(parent).span),
+            name: span.name(),
+            kind: span.kind(),
+            began,
+            ended,
+            attributes: vec![
+                (names::ATTRIBUTE_ENTITY, self.entity.to_string().into()),
+                (names::ATTRIBUTE_SEQUENCE, self.sequence.into()),
+            ],
+            error: None,
+        }
+    }
 }
 
 impl ProbeSpan {
+    /// The leg before it.
+    const fn parent(self) -> Option<Self> {
+        match self {
+            Self::Client => None,
+            Self::GatewayReceive => Some(Self::Client),
+            Self::ZoneInput | Self::BusTransfer { .. } => Some(Self::GatewayReceive),
+            Self::ZoneTick => Some(Self::ZoneInput),
+            Self::BusAccept { epoch } => Some(Self::BusTransfer { epoch }),
+            Self::GatewaySend { .. } => Some(Self::ZoneTick),
+            Self::ClientApply { gateway, .. } => Some(Self::GatewaySend { gateway }),
+        }
+    }
+
+    const fn kind(self) -> SpanKind {
+        match self {
+            Self::Client => SpanKind::Client,
+            Self::GatewayReceive => SpanKind::Server,
+            Self::BusTransfer { .. } => SpanKind::Producer,
+            Self::BusAccept { .. } => SpanKind::Consumer,
+            Self::ZoneInput | Self::ZoneTick | Self::GatewaySend { .. } | Self::ClientApply { .. } => {
+                SpanKind::Internal
+            }
+        }
+    }
+
     /// The span's name, one of [`span_definitions`](crate::span_definitions).
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -117,7 +167,7 @@ impl ProbeSpan {
             Self::BusTransfer { epoch } => (5, epoch),
             Self::BusAccept { epoch } => (6, epoch),
             Self::GatewaySend { gateway } => (7, gateway),
-            Self::ClientApply { client } => (8, client),
+            Self::ClientApply { client, .. } => (8, client),
         }
     }
 }
@@ -158,7 +208,10 @@ mod tests {
             ProbeSpan::BusTransfer { epoch: discriminator },
             ProbeSpan::BusAccept { epoch: discriminator },
             ProbeSpan::GatewaySend { gateway: discriminator },
-            ProbeSpan::ClientApply { client: discriminator },
+            ProbeSpan::ClientApply {
+                client: discriminator,
+                gateway: discriminator,
+            },
         ]
     }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Instant};
 
-use crate::trace::TraceContext;
+use crate::{span_definitions::ATTRIBUTE_GATEWAY, trace::TraceContext};
 
 /// What a span is to its neighbours in the trace: the kinds of OpenTelemetry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -55,6 +55,26 @@ pub struct SpanRecord {
 }
 
 impl SpanRecord {
+    /// With more about it.
+    #[must_use]
+    pub fn with(mut self, attribute: &'static str, value: impl Into<AttributeValue>) -> Self {
+        self.attributes.push((attribute, value.into()));
+        self
+    }
+
+    /// With the gateway that it is about.
+    #[must_use]
+    pub fn with_gateway(self, gateway: u64) -> Self {
+        self.with(ATTRIBUTE_GATEWAY, format!("{gateway:016x}"))
+    }
+
+    /// As one that failed.
+    #[must_use]
+    pub fn failed(mut self, why: impl Into<Cow<'static, str>>) -> Self {
+        self.error = Some(why.into());
+        self
+    }
+
     /// Whether it is to be exported.
     pub(crate) fn is_wanted(&self) -> bool {
         self.context.is_sampled || self.error.is_some()

@@ -9,6 +9,7 @@ use bevy::math::Vec2;
 use meridian_fabric::desk::{Answer, DeskEnd, Order, Placed, Request};
 use meridian_game::{Move, Pose};
 use meridian_ids::{PlayerId, Tick, WorldEntityId, ZoneId};
+use meridian_telemetry::span_definitions::{ATTRIBUTE_ENTITY, ATTRIBUTE_TICK, ATTRIBUTE_ZONE, ZONE_INPUT, ZONE_TICK};
 use meridian_telemetry::{SpanKind, SpanRecord, TraceContext};
 
 use super::Zone;
@@ -167,7 +168,7 @@ impl Zone {
                 order.answer(Answer::Elsewhere(None));
                 continue;
             };
-            if let Some(shown) = trace(&order, &placed, self.config.zone) {
+            if let Some(shown) = trace(&order, &placed, self.config.world.zone_name(self.config.zone)) {
                 self.orders.shown = Some((placed.entity, shown));
             }
             order.answer(Answer::Done(placed));
@@ -191,7 +192,7 @@ impl Zone {
 }
 
 /// Tells of a traced walk: how long it waited for its tick, and what that took. Returns where its trace goes on.
-fn trace(order: &Order, placed: &Placed, zone: ZoneId) -> Option<String> {
+fn trace(order: &Order, placed: &Placed, zone: &str) -> Option<String> {
     let Request::Walk {
         traceparent: Some(traceparent),
         ..
@@ -209,13 +210,13 @@ fn trace(order: &Order, placed: &Placed, zone: ZoneId) -> Option<String> {
         began,
         ended,
         attributes: vec![
-            ("meridian.entity", placed.entity.0.into()),
-            ("meridian.zone", u32::from(zone.0).into()),
-            ("meridian.tick", placed.tick.0.into()),
+            (ATTRIBUTE_ENTITY, placed.entity.to_string().into()),
+            (ATTRIBUTE_ZONE, zone.to_owned().into()),
+            (ATTRIBUTE_TICK, placed.tick.0.into()),
         ],
         error: None,
     };
-    meridian_telemetry::record(span(waited, asked.span, "zone.input", order.asked(), placed.began));
-    meridian_telemetry::record(span(ticked, waited.span, "zone.tick", placed.began, placed.finished));
+    meridian_telemetry::record(span(waited, asked.span, ZONE_INPUT, order.asked(), placed.began));
+    meridian_telemetry::record(span(ticked, waited.span, ZONE_TICK, placed.began, placed.finished));
     Some(ticked.to_traceparent())
 }

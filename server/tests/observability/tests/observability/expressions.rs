@@ -7,6 +7,8 @@ use serde_json::Value;
 use crate::{
     dashboards,
     meridian::World,
+    player::Player,
+    rotel::Sink,
     rules,
     support::{Running, body_of, free_port, get, installed, json_of, post_form, repository, until},
     yaml,
@@ -19,10 +21,8 @@ enum Absent {
     InOneProcess,
     /// It is counted from the first time that something goes wrong, and nothing does here.
     UntilSomethingHappens,
-    /// It goes to the Collector, or is about what does, and none runs here.
+    /// It is pushed, and Prometheus has it from the Collector, which does not run here.
     WithoutCollector,
-    /// It is of calls to the gRPC API, and nobody calls here.
-    WithoutCalls,
 }
 
 /// Metrics, by the beginnings of their names, that expressions may name without there being data.
@@ -39,8 +39,12 @@ const MAY_BE_ABSENT: &[(&str, Absent)] = &[
     ("meridian_gateway_inputs_refused_total", Absent::UntilSomethingHappens),
     ("meridian_client_", Absent::WithoutCollector),
     ("meridian_audit_", Absent::WithoutCollector),
-    ("meridian_rpc_", Absent::WithoutCalls),
-    ("meridian_telemetry_", Absent::WithoutCollector),
+    ("meridian_rpc_forwarded_total", Absent::InOneProcess),
+    ("meridian_rpc_positions_missed_total", Absent::UntilSomethingHappens),
+    (
+        "meridian_telemetry_export_failures_total",
+        Absent::UntilSomethingHappens,
+    ),
 ];
 
 /// A zone with its process alone is a world without a panic: only a process that has zone and gateway starts zones again.
@@ -48,13 +52,15 @@ const RESTARTS: &str = "meridian_zone_restarts_total";
 
 #[test]
 fn with_all_in_one_process_every_expression_has_data() {
-    let world = World::in_one_process();
+    let sink = Sink::start();
+    let world = World::in_one_process(Some(&sink.endpoint()));
     Prometheus::start(&world.admins, None).has_data_for_everything(&world, true);
 }
 
 #[test]
 fn with_the_composed_cluster_every_expression_has_data() {
-    let world = World::as_composed();
+    let sink = Sink::start();
+    let world = World::as_composed(Some(&sink.endpoint()));
     Prometheus::start(&world.admins, None).has_data_for_everything(&world, false);
 }
 
@@ -121,6 +127,21 @@ impl Prometheus {
 
     fn has_data_for_everything(mut self, world: &World, in_one_process: bool) {
         let _swarm = world.swarm();
+        let folder = tempfile::tempdir().unwrap();
+        let player = |name, server: &String| Player {
+            world,
+            server: server.clone(),
+            name,
+            folder: folder.path(),
+            collector: None,
+        };
+        // The same one at each server: where its entity is not, its calls are passed on.
+        let players: Vec<Player<'_>> = world.rpc().iter().map(|server| player("Ada", server)).collect();
+        players[0].does(&["join"]);
+        let _watch = players[0].watches();
+        let gone = player("Eve", &world.rpc()[0]);
+        gone.does(&["join"]);
+        gone.does(&["leave"]);
         world.await_metric("meridian_handoffs_total{");
         let is_excepted = |text: &str| {
             (!in_one_process && text.contains(RESTARTS))
@@ -142,6 +163,11 @@ impl Prometheus {
         until("data for every expression", || {
             // Again and again, or its rates would be none.
             world.be_a_stranger();
+            let step = ["move", "--dx", "1", "--dz", "0", "--ticks", "1"];
+            for player in &players {
+                player.does(&step);
+            }
+            gone.is_refused(&step);
             wanted.retain(|(place, expression)| {
                 !prometheus
                     .has_data(expression)

@@ -72,7 +72,7 @@ impl InfluxDb {
 
 #[test]
 fn every_query_of_the_dashboards_finds_what_the_collector_would_write() {
-    let world = World::in_one_process();
+    let world = World::in_one_process(None);
     let _swarm = world.swarm();
     world.await_metric("meridian_handoffs_total{");
     let influx = InfluxDb::start();

@@ -18,6 +18,7 @@ mod expressions;
 mod influx;
 mod influx_lines;
 mod meridian;
+mod player;
 mod positions;
 mod rotel;
 mod rules;

@@ -33,8 +33,8 @@ impl Drop for World {
 }
 
 impl World {
-    /// Every role and zone in one process.
-    pub fn in_one_process() -> Self {
+    /// Every role and zone in one process; with traces for a collector, if there is one, over gRPC.
+    pub fn in_one_process(collector: Option<&str>) -> Self {
         let mut world = Self::nothing();
         let mut server = command(&built("server"));
         server.args([
@@ -47,18 +47,14 @@ impl World {
             "--rpc",
             "127.0.0.1:0",
         ]);
+        export_to(&mut server, collector);
         world.start("server", &mut server);
         world
     }
 
     /// Each process of the compose file, with its environment but for what only holds in containers: where to listen, where others and
-    /// files are.
-    pub fn as_composed() -> Self {
-        Self::as_composed_for(None)
-    }
-
-    /// The same, with traces for a collector, over gRPC.
-    pub fn as_composed_for(collector: Option<&str>) -> Self {
+    /// files are; with traces for a collector, if there is one, over gRPC.
+    pub fn as_composed(collector: Option<&str>) -> Self {
         let mut world = Self::nothing();
         let bus = world.start_valkey();
         let root = world.folder.path().join("meridian");
@@ -173,7 +169,8 @@ impl World {
     }
 }
 
-fn export_to(program: &mut Command, collector: Option<&str>) {
+/// Has a program push what it tells to a collector, over gRPC.
+pub fn export_to(program: &mut Command, collector: Option<&str>) {
     if let Some(collector) = collector {
         program.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector);
         program.env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");

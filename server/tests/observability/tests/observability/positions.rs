@@ -1,58 +1,15 @@
 //! The proof of concept's last step: two servers, two clients on the command line; each moves through its own server, and each sees both.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    process::Command,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::{
     meridian::World,
+    player::{Player, lines},
     rotel::{Rotel, Sink},
-    support::{Running, built, command, run_well, until},
+    support::{Running, until},
 };
-
-/// A player at one server.
-struct Player<'a> {
-    world: &'a World,
-    server: String,
-    name: &'static str,
-    folder: &'a Path,
-    /// Where its spans go.
-    collector: String,
-}
-
-impl Player<'_> {
-    fn cli(&self, arguments: &[&str]) -> Command {
-        let mut cli = command(&built("cli"));
-        cli.args(["--json", "--server", &self.server, "--auth", &self.world.auth()]);
-        cli.args(["--name", self.name]).arg("--session");
-        cli.arg(self.folder.join(format!("{}.session", self.name)));
-        cli.env("OTEL_EXPORTER_OTLP_ENDPOINT", &self.collector);
-        cli.env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-        cli.args(arguments);
-        cli
-    }
-
-    /// What a command answered, line by line.
-    fn does(&self, arguments: &[&str]) -> Vec<Value> {
-        let said = run_well(&mut self.cli(arguments));
-        lines(&said)
-    }
-
-    fn watches(&self) -> Running {
-        let name = format!("watch of {}", self.name);
-        Running::start(&name, self.folder, &mut self.cli(&["watch"]))
-    }
-}
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
-}
 
 /// The lines of a watch that show an entity.
 fn sightings(watch: &Running, entity: &Value) -> Vec<Value> {
@@ -85,14 +42,14 @@ fn seen_alike(watches: &[Running], joined: &Value) -> Vec<Value> {
 fn two_servers_two_clients_moves_in_both_and_positions_of_both_in_each() {
     let (sink, folder) = (Sink::start(), tempfile::tempdir().unwrap());
     let collector = Rotel::start(&sink);
-    let world = World::as_composed_for(Some(&collector.grpc));
+    let world = World::as_composed(Some(&collector.grpc));
     let servers = world.rpc();
     let player = |name, server: usize| Player {
         world: &world,
         server: servers[server].clone(),
         name,
         folder: folder.path(),
-        collector: collector.grpc.clone(),
+        collector: Some(&collector.grpc),
     };
     let players = [player("Ada", 0), player("Eve", servers.len() - 1)];
     let joined = players.each_ref().map(|player| player.does(&["join"]).pop().unwrap());

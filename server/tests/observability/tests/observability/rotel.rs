@@ -65,6 +65,11 @@ impl Sink {
         }
     }
 
+    /// What OTEL_EXPORTER_OTLP_ENDPOINT is for those who push to it over gRPC.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
     /// All that came so far, with whose it is.
     pub fn spans(&self) -> Vec<(Resource, Span)> {
         let kept = self.keeper.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -222,7 +227,7 @@ fn spans_pass_a_collector_from_grpc_and_from_http() {
 #[test]
 fn the_sink_takes_spans_without_a_collector_between() {
     let sink = Sink::start();
-    push_over_grpc(&format!("http://{}", sink.grpc), "direct");
+    push_over_grpc(&sink.endpoint(), "direct");
     let spans = sink.spans();
     assert_eq!(spans.len(), 1);
     assert_eq!(spans[0].1.name, "direct");

@@ -59,7 +59,7 @@ fn traces(sink: &Sink) -> BTreeMap<Vec<u8>, Trace> {
 fn the_trace_of_a_probe_over_a_border_leads_from_client_to_other_clients() {
     let sink = Sink::start();
     let collector = Rotel::start(&sink);
-    let world = World::as_composed_for(Some(&collector.grpc));
+    let world = World::as_composed(Some(&collector.grpc));
     let _swarm = world.swarm_for(Some(&collector.grpc));
     let processes = until("a whole trace over a border", || {
         let traces = traces(&sink);
