@@ -178,8 +178,18 @@ pub struct WatchPositionsResponse {
     /// Microseconds from when the tick was due until this was sent, by the clock that the world's processes share; at least 0.
     #[prost(uint64, tag = "3")]
     pub age_us: u64,
-    /// The trace of the move that one of these shows for the first time, as a W3C `traceparent`; empty if that is not traced.
-    #[prost(string, tag = "4")]
+    /// The traced moves that these show for the first time, 16 of a tick at most.
+    #[prost(message, repeated, tag = "4")]
+    pub traced: ::prost::alloc::vec::Vec<TracedMove>,
+}
+/// A move whose trace goes on in who sees it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TracedMove {
+    /// Who moved.
+    #[prost(uint64, tag = "1")]
+    pub entity_id: u64,
+    /// Where its trace goes on, as a W3C `traceparent`.
+    #[prost(string, tag = "2")]
     pub traceparent: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
