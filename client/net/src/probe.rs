@@ -23,6 +23,8 @@ use crate::traces::{self, Onlooker};
 const PENDING_MAX: usize = 16;
 /// Samples kept for whoever reads them; more are dropped, oldest first.
 const KEPT_MAX: usize = 4_096;
+/// Of stamps that follow each other faster only some are told of: gateways grant a player eight in a second.
+const TRACED_EVERY: Duration = Duration::from_millis(125);
 
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Probes>();
@@ -113,6 +115,8 @@ pub struct Probes {
     sightings: Vec<Sighting>,
     offset: OffsetEstimate,
     epoch: Option<Instant>,
+    /// The newest stamp that every process is to tell of.
+    traced: Option<Instant>,
 }
 
 impl Probes {
@@ -125,7 +129,14 @@ impl Probes {
     pub(crate) fn stamp(&mut self, now: Option<Instant>, entity: WorldEntityId) {
         let stamped = now.unwrap_or_else(Instant::now);
         self.epoch.get_or_insert(stamped);
-        self.sequence = probe_sequence::next(self.sequence, meridian_telemetry::is_tracing());
+        let is_told = self
+            .traced
+            .is_none_or(|traced| stamped.saturating_duration_since(traced) >= TRACED_EVERY);
+        let is_traced = is_told && meridian_telemetry::is_tracing();
+        if is_traced {
+            self.traced = Some(stamped);
+        }
+        self.sequence = probe_sequence::next(self.sequence, is_traced);
         if self.pending.len() >= PENDING_MAX {
             self.pending.remove(0).give_up(stamped);
         }

@@ -9,4 +9,4 @@ pub mod envelope;
 mod world;
 
 pub use audit::{AuditLine, Began, Ended};
-pub use world::{EntityPosition, Event, Happening, Positions};
+pub use world::{EntityPosition, Event, Happening, Positions, TRACED_MAX};

@@ -51,6 +51,9 @@ pub enum Happening {
     },
 }
 
+/// Traced moves that one tick tells of at most: traces are for those who look for something, and one of them is enough to see it.
+pub const TRACED_MAX: usize = 16;
+
 /// Where entities of a zone stood after a tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Positions {
@@ -62,8 +65,8 @@ pub struct Positions {
     pub tick: Tick,
     /// Whether these are all entities of the zone, or only those that moved since the last positions.
     pub is_whole: bool,
-    /// The entity whose traced move these positions show for the first time, and the move's W3C `traceparent`.
-    pub traced: Option<(WorldEntityId, String)>,
+    /// The entities whose traced moves these positions show for the first time, and the moves' W3C `traceparent`; at most [`TRACED_MAX`].
+    pub traced: Vec<(WorldEntityId, String)>,
     /// The entities.
     pub entities: Vec<EntityPosition>,
 }

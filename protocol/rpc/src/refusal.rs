@@ -78,7 +78,12 @@ impl ErrorWord {
     /// The word of a status, if it has one that is known here.
     #[must_use]
     pub fn of(status: &Status) -> Option<Self> {
-        let word = status.metadata().get(ERROR)?.to_str().ok()?;
+        Self::parse(status.metadata().get(ERROR)?.to_str().ok()?)
+    }
+
+    /// What a word stands for, if it is known here.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == word)
     }
 }

@@ -216,7 +216,7 @@ impl ZoneStart {
         let zone = Zone::new(self.config.clone(), first, links);
         let mut last = LeaseEpoch::default();
         let mut load = Load::new(clock.rate());
-        let mut told = Told::new(self.detail.clone());
+        let mut told = Told::new(self.detail.clone(), clock.rate());
         let end = meridian_zone::run(
             zone,
             clock,

@@ -35,7 +35,7 @@ const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let telemetry = match install_telemetry() {
+    let telemetry = match install_telemetry(&cli.command) {
         Ok(telemetry) => telemetry,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
@@ -46,14 +46,19 @@ fn main() -> ExitCode {
         tracing::error!("{error:#}");
         ExitCode::FAILURE
     });
-    if !telemetry.flush(FLUSH_TIME_MAX) {
+    if telemetry.is_some_and(|telemetry| !telemetry.flush(FLUSH_TIME_MAX)) {
         tracing::warn!("the collector did not take all that was measured");
     }
     code
 }
 
-/// Logs, and what the environment asks for: traces of stamped actions, and what is measured, pushed while it is.
-fn install_telemetry() -> anyhow::Result<TelemetryGuard> {
+/// Logs, and what the environment asks for: traces of stamped actions, and what is measured, pushed while it is. Who collects traces tells none.
+fn install_telemetry(command: &Command) -> anyhow::Result<Option<TelemetryGuard>> {
+    let log_filter = env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned());
+    if matches!(command, Command::Traces(_)) {
+        meridian_telemetry::install_logs(LogFormat::Pretty, &log_filter)?;
+        return Ok(None);
+    }
     let (service, instance) = ("meridian-loadgen", format!("loadgen-{}", process::id()));
     let is_pushed = ExportSettings::from_environment(service, &instance, true)?.has_metrics();
     // Without anybody to push them to, what is measured would pile up.
@@ -68,10 +73,10 @@ fn install_telemetry() -> anyhow::Result<TelemetryGuard> {
         service,
         instance,
         log_format: LogFormat::Pretty,
-        log_filter: env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned()),
+        log_filter,
         push_metrics: true,
     };
-    meridian_telemetry::install(options, metrics.as_ref())
+    meridian_telemetry::install(options, metrics.as_ref()).map(Some)
 }
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {

@@ -356,7 +356,7 @@ pub mod game_server_client {
                 .insert(GrpcMethod::new("meridian.v1.GameServer", "Join"));
             self.inner.unary(req, path, codec).await
         }
-        /// Takes the player out of the world. A player that nobody moves leaves by itself after a minute.
+        /// Takes the player out of the world, unless a gateway plays it too: then it stays for that one. A player that nobody moves leaves by itself after a minute.
         pub async fn leave(
             &mut self,
             request: impl tonic::IntoRequest<super::LeaveRequest>,
@@ -495,7 +495,7 @@ pub mod game_server_server {
             &self,
             request: tonic::Request<super::JoinRequest>,
         ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status>;
-        /// Takes the player out of the world. A player that nobody moves leaves by itself after a minute.
+        /// Takes the player out of the world, unless a gateway plays it too: then it stays for that one. A player that nobody moves leaves by itself after a minute.
         async fn leave(
             &self,
             request: tonic::Request<super::LeaveRequest>,

@@ -25,6 +25,21 @@ pub(crate) enum Method {
 }
 
 impl Method {
+    const ALL: [Self; 6] = [
+        Self::Join,
+        Self::Leave,
+        Self::Move,
+        Self::Play,
+        Self::WatchPositions,
+        Self::ListZones,
+    ];
+
+    /// Of a request's path; none if the service has no such method.
+    pub(crate) fn of_path(path: &str) -> Option<Self> {
+        let path = path.strip_prefix('/')?;
+        Self::ALL.into_iter().find(|method| method.path() == path)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Join => "Join",
@@ -115,6 +130,12 @@ impl Drop for Call {
         }
         counter!(RPC_CALLS, "method" => self.method.name(), "code" => name).increment(1);
     }
+}
+
+/// A request was answered before it was a call.
+pub(crate) fn answered_unseen(method: Option<Method>, code: Code) {
+    let method = method.map_or("other", Method::name);
+    counter!(RPC_CALLS, "method" => method, "code" => code_name(code)).increment(1);
 }
 
 /// A call, or a move of a stream, was answered.

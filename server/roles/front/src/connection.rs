@@ -1,6 +1,7 @@
 //! Connections, as many as are allowed: one more is closed at once, and one that says nothing is closed soon.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 use crate::limits::Seats;
 use crate::metric_definitions::RPC_CONNECTIONS_REFUSED;
@@ -50,8 +51,18 @@ pub(crate) fn connections(
     })
 }
 
+/// Whose connection a call came over.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// None if it was gone at once.
+    pub(crate) address: Option<SocketAddr>,
+    /// Ends the connection.
+    pub(crate) cut: CancellationToken,
+}
+
 /// A connection that counts.
 pub(crate) struct Connection {
+    peer: Peer,
     stream: TcpStream,
     /// Before the preface has come.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
@@ -63,20 +74,25 @@ impl Connection {
     fn new(stream: TcpStream, seat: OwnedSemaphorePermit, cut: &CancellationToken) -> Self {
         // It only costs time if that fails.
         let _ = stream.set_nodelay(true);
+        let peer = Peer {
+            address: stream.peer_addr().ok(),
+            cut: cut.child_token(),
+        };
         Self {
             stream,
             preface: Some((PREFACE_BYTES, Box::pin(tokio::time::sleep(PREFACE_MAX)))),
-            cut: Box::pin(cut.clone().cancelled_owned()),
+            cut: Box::pin(peer.cut.clone().cancelled_owned()),
+            peer,
             _seat: seat,
         }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 

@@ -95,7 +95,7 @@ impl Identity {
             hops,
             only_stays: metadata.get(STAY).is_some_and(|stay| stay.as_encoded_bytes() == b"1"),
             arrived,
-            deadline: deadline_of(arrived, metadata),
+            deadline: deadline_of(arrived, metadata.as_ref()),
         })
     }
 

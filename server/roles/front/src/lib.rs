@@ -12,6 +12,7 @@ mod care;
 mod config;
 mod connection;
 mod context;
+mod gate;
 mod health;
 mod identity;
 mod limits;

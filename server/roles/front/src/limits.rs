@@ -1,20 +1,22 @@
 //! The bounds of what callers may ask for: how often, how much at once, and until when.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
+use meridian_ids::PlayerId;
 use meridian_rpc::{ErrorWord, refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
-use tonic::metadata::MetadataMap;
+use tonic::codegen::http::HeaderMap;
 
 /// How long a call without a deadline has.
 pub(crate) const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
@@ -24,6 +26,8 @@ pub(crate) const METADATA_BYTES_MAX: u32 = 16 * 1024;
 pub(crate) const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Calls and streams of one connection at once; those beyond wait at the caller. A process that plays for a thousand players has one connection.
 pub(crate) const STREAMS_PER_CONNECTION: u32 = 2_048;
+/// Streams of one kind that one player may have open: one for each of its devices and tools, with room.
+pub(crate) const STREAMS_PER_PLAYER_MAX: u32 = 16;
 /// After so many checks those whose allowance is full again are forgotten.
 const CHECKS_BETWEEN_SWEEPS: u32 = 4_096;
 /// Part of a deadline that is kept for the way of the answer: who is told in time knows why.
@@ -112,10 +116,74 @@ impl Seats {
     }
 }
 
+/// So many of something at once, and so many for one player.
+#[derive(Clone)]
+pub(crate) struct PlayerSeats {
+    seats: Seats,
+    taken: Arc<Mutex<HashMap<PlayerId, u32>>>,
+}
+
+/// One of them, until it is dropped.
+pub(crate) struct PlayerSeat {
+    taken: Arc<Mutex<HashMap<PlayerId, u32>>>,
+    player: PlayerId,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl PlayerSeats {
+    /// `what` they are, for people.
+    pub(crate) fn new(count: u32, what: &'static str) -> Self {
+        Self {
+            seats: Seats::new(count, what),
+            taken: Arc::default(),
+        }
+    }
+
+    /// One of them for a player.
+    ///
+    /// # Errors
+    /// All are taken, or the player has as many as one may have.
+    pub(crate) fn take(&self, player: PlayerId) -> Result<PlayerSeat, Status> {
+        let seat = self.seats.take()?;
+        let mut taken = lock(&self.taken);
+        let own = taken.entry(player).or_default();
+        if *own >= STREAMS_PER_PLAYER_MAX {
+            let message = format!(
+                "one player may have {STREAMS_PER_PLAYER_MAX} {} open at once",
+                self.seats.what
+            );
+            return Err(refusal(ErrorWord::TooMany, message));
+        }
+        *own += 1;
+        Ok(PlayerSeat {
+            taken: Arc::clone(&self.taken),
+            player,
+            _seat: seat,
+        })
+    }
+}
+
+impl Drop for PlayerSeat {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        if let Some(own) = taken.get_mut(&self.player) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.player);
+            }
+        }
+    }
+}
+
+fn lock(taken: &Mutex<HashMap<PlayerId, u32>>) -> MutexGuard<'_, HashMap<PlayerId, u32>> {
+    // Each access leaves it whole.
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How long the caller waits, if it says so, as `grpc-timeout` (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>): at most eight digits
 /// and a unit. Anything else says nothing.
-pub(crate) fn timeout_of(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+pub(crate) fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
@@ -133,24 +201,33 @@ pub(crate) fn timeout_of(metadata: &MetadataMap) -> Option<Duration> {
 }
 
 /// When a call that came at `arrived` is answered at the latest: a little before its caller gives up.
-pub(crate) fn deadline_of(arrived: Instant, metadata: &MetadataMap) -> Instant {
-    let timeout = timeout_of(metadata).map_or(DEADLINE_DEFAULT, |timeout| timeout.min(DEADLINE_DEFAULT));
-    let for_the_answer = (timeout / ANSWER_SHARE).clamp(ANSWER_TIME_MIN, ANSWER_TIME_MAX);
+pub(crate) fn deadline_of(arrived: Instant, headers: &HeaderMap) -> Instant {
+    let (timeout, for_the_answer) = timeout_and_answer(headers);
     arrived + timeout.saturating_sub(for_the_answer)
+}
+
+/// When a request that came at `arrived` is given up, whatever it waits for: after a call that keeps its own deadline has ended.
+pub(crate) fn given_up_at(arrived: Instant, headers: &HeaderMap) -> Instant {
+    let (timeout, for_the_answer) = timeout_and_answer(headers);
+    arrived + timeout.saturating_sub(for_the_answer / 2)
+}
+
+fn timeout_and_answer(headers: &HeaderMap) -> (Duration, Duration) {
+    let timeout = timeout_of(headers).map_or(DEADLINE_DEFAULT, |timeout| timeout.min(DEADLINE_DEFAULT));
+    let for_the_answer = (timeout / ANSWER_SHARE).clamp(ANSWER_TIME_MIN, ANSWER_TIME_MAX);
+    (timeout, for_the_answer)
 }
 
 #[cfg(test)]
 mod tests {
     use governor::clock::FakeRelativeClock;
     use proptest::prelude::*;
-    use tonic::metadata::MetadataValue;
+    use tonic::codegen::http::HeaderValue;
 
     use super::*;
 
-    fn asked_with(timeout: &str) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", MetadataValue::try_from(timeout).unwrap());
-        metadata
+    fn asked_with(timeout: &str) -> HeaderMap {
+        HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), HeaderValue::try_from(timeout).unwrap())])
     }
 
     #[test]
@@ -188,6 +265,20 @@ mod tests {
     }
 
     #[test]
+    fn one_player_takes_no_more_than_its_share_of_the_seats() {
+        let seats = PlayerSeats::new(2 * STREAMS_PER_PLAYER_MAX, "streams");
+        let (ada, eve) = (PlayerId(1), PlayerId(2));
+        let mut taken: Vec<PlayerSeat> = (0..STREAMS_PER_PLAYER_MAX).map(|_| seats.take(ada).unwrap()).collect();
+        let one_more = seats.take(ada).err().unwrap();
+        assert_eq!(ErrorWord::of(&one_more), Some(ErrorWord::TooMany));
+        let of_eve = seats.take(eve).unwrap();
+        taken.pop();
+        taken.push(seats.take(ada).unwrap());
+        drop((taken, of_eve));
+        assert!(lock(&seats.taken).is_empty());
+    }
+
+    #[test]
     fn an_answer_comes_before_its_caller_gives_up_and_nobody_waits_for_more_than_ten_seconds() {
         let now = Instant::now();
         let ends_after = |timeout: &str| deadline_of(now, &asked_with(timeout)) - now;
@@ -196,10 +287,7 @@ mod tests {
         assert_eq!(ends_after("1n"), Duration::ZERO);
         assert_eq!(ends_after("1H"), Duration::from_millis(9_950));
         assert_eq!(ends_after("what"), Duration::from_millis(9_950));
-        assert_eq!(
-            deadline_of(now, &MetadataMap::new()) - now,
-            Duration::from_millis(9_950)
-        );
+        assert_eq!(deadline_of(now, &HeaderMap::new()) - now, Duration::from_millis(9_950));
         assert_eq!(timeout_of(&asked_with("123456789S")), None);
     }
 

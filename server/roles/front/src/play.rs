@@ -1,28 +1,28 @@
 //! A `Play` stream: moves in order, each answered in its turn.
 //!
-//! Moves for a zone of this process are handed in as they come, so that a player may have one in each tick; those that go elsewhere, or whose player has
-//! gone elsewhere, are brought there one after the other. The stream is polled by its reader: who does not read is not played for.
+//! Moves are handed in as they come where the player is, in a zone of this process or at another server, so that it may have one in each tick. Those that
+//! find it gone are brought to where it is, one after the other. The stream is polled by its reader: who does not read is not played for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::Stream;
+use futures_util::future::BoxFuture;
 use futures_util::stream::unfold;
+use futures_util::{FutureExt, Stream};
 use meridian_rpc::v1::play_response::Outcome as Answered;
 use meridian_rpc::v1::{MoveResponse, PlayRequest, PlayResponse, Refusal};
 use meridian_rpc::{ErrorWord, owner_address, refusal};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout_at;
 use tonic::{Status, Streaming};
 use tracing::Instrument;
 
 use crate::arguments;
 use crate::call::{Call, Method, OpenStream, timed};
+use crate::gate::tabled;
 use crate::identity::Caller;
-use crate::limits::DEADLINE_DEFAULT;
+use crate::limits::{DEADLINE_DEFAULT, PlayerSeat};
 use crate::players::Playing;
-use crate::routing::{Errand, InDesk, Step, Walk, Wish, hand_in, too_late};
+use crate::routing::{Begun, Errand, Passage, Target, Walk, Wish, too_late};
 use crate::service::{Front, moved, stopping};
 
 /// Moves of a stream that wait for their answers at most: a quarter of a second at 60 Hz. Those beyond wait at the caller.
@@ -31,7 +31,7 @@ const UNDER_WAY_MAX: usize = 16;
 /// What a stream holds on to until it ends.
 pub(crate) struct Held {
     pub(crate) call: Call,
-    pub(crate) _seat: OwnedSemaphorePermit,
+    pub(crate) _seat: PlayerSeat,
     pub(crate) _playing: Playing,
     /// When the caller does not wait any more, if it said so.
     pub(crate) ends_at: Option<Instant>,
@@ -50,7 +50,9 @@ pub(crate) fn play(
         requests,
         has_more: true,
         has_ended: false,
+        answering: None,
         under_way: VecDeque::with_capacity(UNDER_WAY_MAX),
+        passage: None,
         held,
         _open: OpenStream::new("play"),
     };
@@ -67,9 +69,19 @@ struct Play {
     requests: Streaming<PlayRequest>,
     has_more: bool,
     has_ended: bool,
+    /// The answer that is told next. It is never given up half-way: what was asked for elsewhere would be asked for again.
+    answering: Option<Answering>,
+    /// Moves behind it, in their order.
     under_way: VecDeque<UnderWay>,
+    /// To the server that has the player, if that is another one.
+    passage: Option<Passage>,
     held: Held,
     _open: OpenStream,
+}
+
+struct Answering {
+    target: Option<Target>,
+    answer: BoxFuture<'static, PlayResponse>,
 }
 
 /// A move that is not answered yet.
@@ -77,16 +89,9 @@ struct UnderWay {
     sequence: u64,
     arrived: Instant,
     ticks: u32,
-    state: State,
-}
-
-enum State {
-    /// Refused before anybody was asked.
-    Refused(Option<Status>),
-    /// In the desk of a zone of this process.
-    InDesk(InDesk, Errand),
-    /// To be brought to wherever its player is.
-    Routed(Errand),
+    /// Where the player was taken to be.
+    target: Option<Target>,
+    begun: Result<Begun, Status>,
 }
 
 impl Play {
@@ -108,8 +113,9 @@ impl Play {
     async fn answer_or_end(&mut self) -> Option<Result<PlayResponse, Status>> {
         let stop = self.front.stop.clone();
         loop {
+            self.answer_next();
             let can_take = self.has_more && self.can_take();
-            if !can_take && self.under_way.is_empty() {
+            if !can_take && self.answering.is_none() {
                 return None;
             }
             let ends_at = self.held.ends_at.map(tokio::time::Instant::from_std);
@@ -117,22 +123,38 @@ impl Play {
                 biased;
                 () = stop.cancelled() => return Some(Err(stopping())),
                 () = until(ends_at) => return Some(Err(too_late())),
-                answer = first(&self.front, &mut self.under_way), if !self.under_way.is_empty() => {
+                answer = answered(&mut self.answering) => {
+                    self.answering = None;
                     return Some(Ok(answer));
                 }
                 request = self.requests.message(), if can_take => match request {
                     Ok(Some(request)) => self.take(request),
                     Ok(None) => self.has_more = false,
-                    Err(status) => return Some(Err(status)),
+                    Err(status) => return Some(Err(tabled(status))),
                 },
             }
         }
     }
 
-    /// While one is brought somewhere, the next ones wait for it: moves stay in their order. Nothing is dropped half-way then, for nothing comes between.
+    fn answer_next(&mut self) {
+        if self.answering.is_none()
+            && let Some(first) = self.under_way.pop_front()
+        {
+            self.answering = Some(Answering {
+                target: first.target,
+                answer: answer(Arc::clone(&self.front), first).boxed(),
+            });
+        }
+    }
+
+    /// Moves stay in their order: while some are under way to one place, none is begun in another.
     fn can_take(&self) -> bool {
-        let is_routed = |under_way: &UnderWay| matches!(under_way.state, State::Routed(_));
-        self.under_way.len() < UNDER_WAY_MAX && !self.under_way.iter().any(is_routed)
+        let Some(answering) = &self.answering else { return true };
+        let target = self.front.router.target_of(self.caller.player);
+        self.under_way.len() + 1 < UNDER_WAY_MAX
+            && target.is_some()
+            && answering.target == target
+            && self.under_way.iter().all(|under_way| under_way.target == target)
     }
 
     fn take(&mut self, request: PlayRequest) {
@@ -143,74 +165,54 @@ impl Play {
             Some(asked) => arguments::walk(&asked),
             None => Err(refusal(ErrorWord::Argument, "move is missing")),
         });
-        let state = match checked {
-            Err(status) => State::Refused(Some(status)),
-            Ok(walk) => self.begin(walk, arrived),
-        };
+        let target = self.front.router.target_of(self.caller.player);
+        let begun = checked.map(|walk| self.begin(walk, target, arrived));
         self.under_way.push_back(UnderWay {
             sequence: request.sequence,
             arrived,
             ticks: asked.ticks,
-            state,
+            target,
+            begun,
         });
     }
 
-    fn begin(&self, walk: Walk, arrived: Instant) -> State {
-        let deadline = arrived + DEADLINE_DEFAULT;
-        let wish = Wish::Walk(walk);
-        let local = self.front.router.desk_of(self.caller.player);
+    fn begin(&mut self, walk: Walk, target: Option<Target>, arrived: Instant) -> Begun {
         let caller = Caller {
             arrived,
-            deadline,
+            deadline: arrived + DEADLINE_DEFAULT,
             ..self.caller.clone()
         };
-        let errand = Errand { caller, wish };
-        match local.and_then(|local| hand_in(local, wish, &errand)) {
-            Some(order) => State::InDesk(order, errand),
-            None => State::Routed(errand),
-        }
+        let errand = Errand {
+            caller,
+            wish: Wish::Walk(walk),
+        };
+        self.front
+            .router
+            .begin(errand, target, &mut self.passage, UNDER_WAY_MAX)
     }
 }
 
-/// The answer of the first move that is under way, which is then no more. If it is given up before that, nothing has changed.
-async fn first(front: &Front, under_way: &mut VecDeque<UnderWay>) -> PlayResponse {
-    loop {
-        let Some(first) = under_way.front_mut() else {
-            // It is asked for while there is one.
-            return std::future::pending().await;
-        };
-        let outcome = match &mut first.state {
-            State::Refused(status) => Err(status.take().unwrap_or_else(too_late)),
-            State::InDesk(order, errand) => {
-                let deadline = tokio::time::Instant::from_std(errand.caller.deadline);
-                match timeout_at(deadline, order.answered()).await {
-                    Err(_) => Err(too_late()),
-                    Ok(Step::Done(outcome)) => {
-                        front.router.remember(&errand.caller, &outcome);
-                        moved(outcome, first.ticks)
-                    }
-                    Ok(Step::Refused(status)) => Err(status),
-                    Ok(Step::NotHere | Step::Away | Step::At(_)) => {
-                        first.state = State::Routed(errand.clone());
-                        continue;
-                    }
-                }
-            }
-            State::Routed(errand) => {
-                // The token that the stream began with may have expired meanwhile.
-                let caller = errand.caller.again(&front.identity);
-                let errand = Errand { caller, ..*errand };
-                match front.router.route(&errand).await {
-                    Ok(outcome) => moved(outcome, first.ticks),
-                    Err(status) => Err(status),
-                }
-            }
-        };
-        let (sequence, arrived) = (first.sequence, first.arrived);
-        under_way.pop_front();
-        timed(Method::Play, arrived);
-        return response(sequence, outcome);
+async fn answered(answering: &mut Option<Answering>) -> PlayResponse {
+    match answering {
+        Some(answering) => (&mut answering.answer).await,
+        None => std::future::pending().await,
     }
+}
+
+async fn answer(front: Arc<Front>, under_way: UnderWay) -> PlayResponse {
+    let UnderWay {
+        sequence,
+        arrived,
+        ticks,
+        begun,
+        ..
+    } = under_way;
+    let outcome = match begun {
+        Ok(begun) => front.router.finish(begun, &front.identity).await,
+        Err(status) => Err(status),
+    };
+    timed(Method::Play, arrived);
+    response(sequence, outcome.and_then(|outcome| moved(outcome, ticks)))
 }
 
 fn response(sequence: u64, outcome: Result<MoveResponse, Status>) -> PlayResponse {

@@ -4,6 +4,7 @@
 //! to the next, the call waits a little and asks again. A call that another server has passed on is never passed on again.
 
 mod desk;
+mod passage;
 mod remote;
 
 use std::collections::HashMap;
@@ -16,13 +17,17 @@ use meridian_bus::directory::{Directory, Listed, ServiceKind};
 use meridian_ids::{LeaseEpoch, PlayerId, ZoneId};
 use meridian_rpc::v1::{MoveTiming, Position};
 use meridian_rpc::{ErrorWord, owner_elsewhere, refusal};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 use tonic::Status;
 
 use crate::context::{FrontContext, LocalZone};
-use crate::identity::Caller;
+use crate::identity::{Caller, Identity};
 use crate::players::Players;
 
-pub(crate) use desk::{InDesk, hand_in};
+use desk::{InDesk, hand_in};
+pub(crate) use passage::Passage;
+use passage::Passed;
 use remote::Remotes;
 
 /// How long a call waits for a player that no zone has: a transfer takes milliseconds, and a zone that was asked answers after its tick.
@@ -100,6 +105,19 @@ enum Look {
     Refused(Status),
 }
 
+/// A walk that has begun.
+pub(crate) struct Begun {
+    errand: Errand,
+    way: Way,
+}
+
+/// How a walk goes to its zone.
+enum Way {
+    InDesk(InDesk),
+    PassedOn(oneshot::Receiver<Passed>),
+    ToBeRouted,
+}
+
 /// Who has a zone.
 enum Place<'a> {
     Here(&'a LocalZone),
@@ -136,7 +154,7 @@ impl Router {
     /// The status for the caller.
     pub(crate) async fn route(&self, errand: &Errand) -> Result<Outcome, Status> {
         let deadline = tokio::time::Instant::from_std(errand.caller.deadline);
-        match tokio::time::timeout_at(deadline, self.look_until_found(errand)).await {
+        match timeout_at(deadline, self.look_until_found(errand)).await {
             Ok(done) => done,
             Err(_) => Err(too_late()),
         }
@@ -179,7 +197,7 @@ impl Router {
     }
 
     /// Keeps in mind where a player was.
-    pub(crate) fn remember(&self, caller: &Caller, outcome: &Outcome) {
+    fn remember(&self, caller: &Caller, outcome: &Outcome) {
         match outcome.position {
             Some(position) => {
                 // Zones' ids have 16 bits; what another server says is believed as far as it can be.
@@ -331,11 +349,76 @@ impl Router {
         }
     }
 
-    /// The desk of the zone that had a player last, if that is of this process and simulates.
-    pub(crate) fn desk_of(&self, player: PlayerId) -> Option<&LocalZone> {
-        match self.place(self.players.zone_of(player)?) {
-            Place::Here(local) => Some(local),
+    /// Where the zone is that had a player last; nowhere if that is not known, or nobody has it now.
+    pub(crate) fn target_of(&self, player: PlayerId) -> Option<Target> {
+        let zone = self.players.zone_of(player)?;
+        match self.place(zone) {
+            Place::Here(_) => Some(Target::Zone(zone)),
+            Place::There(address) => Some(Target::Server(address)),
+            Place::Nowhere => None,
+        }
+    }
+
+    /// Begins a walk at `target`, where its player is taken to be, if it can be at once: in a desk of this process, or through a passage, which is opened for
+    /// that and takes so many moves.
+    pub(crate) fn begin(
+        &self,
+        errand: Errand,
+        target: Option<Target>,
+        passage: &mut Option<Passage>,
+        moves_max: usize,
+    ) -> Begun {
+        let begun = match target {
+            Some(Target::Zone(zone)) => self
+                .here(zone)
+                .and_then(|local| hand_in(local, errand.wish, &errand))
+                .map(Way::InDesk),
+            // What was passed on once is not passed on again.
+            Some(Target::Server(address)) if errand.caller.hops == 0 => {
+                if passage
+                    .as_ref()
+                    .is_none_or(|open| open.address != address || open.has_ended())
+                {
+                    let channel = self.remotes.channel(address);
+                    *passage = Some(Passage::open(channel, address, &errand.caller, moves_max));
+                }
+                passage.as_mut().and_then(|open| open.pass(&errand)).map(Way::PassedOn)
+            }
             _ => None,
+        };
+        Begun {
+            errand,
+            way: begun.unwrap_or(Way::ToBeRouted),
+        }
+    }
+
+    /// What comes of a walk that has begun. Where it was not done, for its player was not there, it is brought to where that is.
+    ///
+    /// # Errors
+    /// The status for the caller.
+    pub(crate) async fn finish(&self, begun: Begun, identity: &Identity) -> Result<Outcome, Status> {
+        let Begun { errand, way } = begun;
+        let deadline = tokio::time::Instant::from_std(errand.caller.deadline);
+        let step = match way {
+            Way::InDesk(mut order) => timeout_at(deadline, order.answered()).await,
+            Way::PassedOn(told) => {
+                let asked = errand.caller.arrived;
+                let passed = timeout_at(deadline, told).await;
+                passed.map(|passed| remote::step_of(passed, &errand, asked))
+            }
+            Way::ToBeRouted => Ok(Step::NotHere),
+        };
+        match step.map_err(|_| too_late())? {
+            Step::Done(outcome) => {
+                self.remember(&errand.caller, &outcome);
+                Ok(outcome)
+            }
+            Step::Refused(status) => Err(status),
+            Step::NotHere | Step::Away | Step::At(_) => {
+                // The token that the stream began with may have expired meanwhile.
+                let caller = errand.caller.again(identity);
+                self.route(&Errand { caller, ..errand }).await
+            }
         }
     }
 

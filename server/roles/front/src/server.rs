@@ -16,6 +16,7 @@ use tonic_health::server::health_reporter;
 
 use crate::care::care;
 use crate::connection::connections;
+use crate::gate::Gate;
 use crate::limits::{METADATA_BYTES_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION, Seats};
 use crate::service::{Front, Service};
 use crate::{FrontContext, health, metric_definitions};
@@ -54,7 +55,7 @@ pub async fn serve(listener: TcpListener, context: FrontContext, stop: Shutdown)
         .build_v1()
         .context("the descriptors of the API")?;
     let services = server()
-        .add_service(game_server)
+        .add_service(Gate(game_server))
         .add_service(health)
         .add_service(reflection);
     let incoming = connections(listener, seats, cut.clone());

@@ -14,16 +14,16 @@ use meridian_rpc::v1::{
     MoveResponse, PlayRequest, PlayResponse, WatchPositionsRequest, WatchPositionsResponse,
 };
 use meridian_rpc::{ErrorWord, refusal};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use crate::call::{Call, Method, OpenStream};
+use crate::connection::Peer;
 use crate::context::{FrontContext, WorldSummary};
 use crate::identity::{Caller, Identity};
-use crate::limits::{CallLimiter, PeerKey, Seats, peer_key, timeout_of};
+use crate::limits::{CallLimiter, PeerKey, PlayerSeats, peer_key, timeout_of};
 use crate::play::{Held, play, until};
 use crate::players::Players;
 use crate::routing::{Errand, Outcome, Router, Wish, not_joined, too_late};
@@ -44,8 +44,8 @@ pub(crate) struct Front {
     watching: Watching,
     /// For calls that need no token.
     peers: CallLimiter<PeerKey>,
-    plays: Seats,
-    watchers: Seats,
+    plays: PlayerSeats,
+    watchers: PlayerSeats,
 }
 
 impl Front {
@@ -66,8 +66,8 @@ impl Front {
             players,
             calls: CallLimiter::new(config.calls_per_second_per_player),
             peers: CallLimiter::new(config.calls_per_second_per_player),
-            plays: Seats::new(config.streams_max, "streams"),
-            watchers: Seats::new(config.watchers_max, "watchers"),
+            plays: PlayerSeats::new(config.streams_max, "streams"),
+            watchers: PlayerSeats::new(config.watchers_max, "watchers"),
             stop,
             world: context.world.clone(),
             instance: context.instance.clone(),
@@ -158,15 +158,16 @@ impl GameServer for Service {
     async fn play(&self, request: Request<Streaming<PlayRequest>>) -> Result<Response<Self::PlayStream>, Status> {
         let (front, arrived) = (&self.0, Instant::now());
         let mut call = Call::begin(Method::Play, request.metadata());
-        let begun = front
-            .caller(request.metadata(), call.traceparent())
-            .and_then(|caller| Ok((caller, front.plays.take()?)));
+        let begun = front.caller(request.metadata(), call.traceparent()).and_then(|caller| {
+            let seat = front.plays.take(caller.player)?;
+            Ok((caller, seat))
+        });
         let (caller, seat) = begun.inspect_err(|status| call.ended(Err(status)))?;
         let held = Held {
             call,
             _seat: seat,
             _playing: front.players.plays(caller.player),
-            ends_at: timeout_of(request.metadata()).map(|timeout| arrived + timeout),
+            ends_at: timeout_of(request.metadata().as_ref()).map(|timeout| arrived + timeout),
         };
         Ok(Response::new(Box::pin(play(
             Arc::clone(front),
@@ -182,17 +183,20 @@ impl GameServer for Service {
     ) -> Result<Response<Self::WatchPositionsStream>, Status> {
         let (front, arrived) = (&self.0, Instant::now());
         let mut call = Call::begin(Method::WatchPositions, request.metadata());
-        let ends_at = timeout_of(request.metadata()).map(|timeout| tokio::time::Instant::from_std(arrived + timeout));
-        let begun = front
-            .caller(request.metadata(), None)
-            .and_then(|_| Ok((arguments::filter(request.into_inner())?, front.watchers.take()?)));
+        let ends_at = timeout_of(request.metadata().as_ref());
+        let ends_at = ends_at.map(|timeout| tokio::time::Instant::from_std(arrived + timeout));
+        // Every call comes over a connection of this listener.
+        let connection = request.extensions().get::<Peer>().map(|peer| peer.cut.clone());
+        let begun = front.caller(request.metadata(), None).and_then(|caller| {
+            let filter = arguments::filter(request.into_inner())?;
+            Ok((filter, front.watchers.take(caller.player)?))
+        });
         let (filter, seat) = begun.inspect_err(|status| call.ended(Err(status)))?;
         let watch = Watch {
-            watcher: Some(front.watching.watch(filter)),
+            watcher: Some(front.watching.watch(filter, seat, connection.unwrap_or_default())),
             stop: front.stop.clone(),
             ends_at,
             call,
-            seat: Some(seat),
             _open: OpenStream::new("watch"),
         };
         let told = unfold(watch, |mut watch| async move {
@@ -206,7 +210,8 @@ impl GameServer for Service {
     async fn list_zones(&self, request: Request<ListZonesRequest>) -> Result<Response<ListZonesResponse>, Status> {
         let front = &self.0;
         let listed = async {
-            let peer = request.remote_addr().map(|peer| peer_key(peer.ip()));
+            let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
+            let peer = peer.map(|address| peer_key(address.ip()));
             front.peers.check(&peer.unwrap_or_default())?;
             Ok(Response::new(zones::listed(front)))
         };
@@ -221,7 +226,6 @@ struct Watch {
     stop: CancellationToken,
     ends_at: Option<tokio::time::Instant>,
     call: Call,
-    seat: Option<OwnedSemaphorePermit>,
     _open: OpenStream,
 }
 
@@ -236,8 +240,7 @@ impl Watch {
         };
         if let Err(status) = &told {
             self.call.ended(Err(status));
-            // Whatever its reader does, it takes no room any more.
-            (self.watcher, self.seat) = (None, None);
+            self.watcher = None;
         }
         Some(told)
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing is told while the process exports no spans.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bevy::app::{App, PostUpdate};
@@ -34,12 +35,15 @@ pub(crate) fn plugin(app: &mut App) {
 #[derive(Resource)]
 pub(crate) struct TickBegan(pub(crate) Instant);
 
+/// Granted numbers that are remembered: inputs are repeated for less than a second.
+const GRANTED_MAX: usize = 16;
+
 /// The last number of a player's actions, and how many may be told of.
 #[derive(Component, Default)]
 pub(crate) struct Traced {
     last: Option<u32>,
-    /// The last number whose mark was taken away, in all inputs that have it.
-    unmarked: Option<u32>,
+    /// The newest numbers that keep their mark, in all inputs that have them.
+    granted: VecDeque<u32>,
     budget: f64,
     filled: Option<Instant>,
 }
@@ -70,20 +74,29 @@ impl Traced {
                 || sequence == probe_sequence::next(0, true),
                 |last| (1..u32::MAX / 2).contains(&sequence.wrapping_sub(last)),
             );
-            if self.last.is_none() || is_new {
+            // What a player came with was told of by who saw it begin, and by its zone.
+            let is_brought_along = self.last.is_none();
+            if is_brought_along || is_new {
                 self.last = Some(sequence);
             }
-            if is_new && probe_sequence::is_traced(sequence) {
-                if self.take(batch.forwarded) {
-                    tell_received((batch.entity, sequence), (batch.received, batch.forwarded), gateway);
-                } else {
-                    self.unmarked = Some(sequence);
-                }
+            if !probe_sequence::is_traced(sequence) {
+                continue;
             }
-            if self.unmarked == Some(sequence) {
+            if is_new && self.take(batch.forwarded) {
+                tell_received((batch.entity, sequence), (batch.received, batch.forwarded), gateway);
+                self.grant(sequence);
+            } else if is_brought_along && !is_new {
+                self.grant(sequence);
+            }
+            if !self.granted.contains(&sequence) {
                 timed.packed = input.with_sequence(probe_sequence::untraced(sequence)).pack();
             }
         }
+    }
+
+    fn grant(&mut self, sequence: u32) {
+        self.granted.truncate(GRANTED_MAX - 1);
+        self.granted.push_front(sequence);
     }
 }
 
@@ -154,6 +167,13 @@ mod tests {
             kept += sequences(&batch).last().copied().map_or(0, |last| last & 1);
         }
         assert!((79..=90).contains(&kept), "{kept} of 600 in ten seconds");
+
+        // However inputs are repeated, what was not granted is never told of.
+        let mut repeated = batch(began + Duration::from_secs(10), &[1_195, 1_197, 1_195, 1_197]);
+        let granted: Vec<u32> = traced.granted.iter().copied().collect();
+        traced.forwarded(&mut repeated, 7);
+        let marked = sequences(&repeated).into_iter().filter(|sequence| sequence & 1 == 1);
+        assert!(marked.into_iter().all(|sequence| granted.contains(&sequence)));
 
         let mut well_made = Traced::default();
         for second in 0..20u32 {

@@ -79,6 +79,13 @@ impl Phases {
 }
 
 impl ZoneMetrics {
+    /// The zone is another instance's: what it has is that one's to tell.
+    pub(crate) fn clear(&self) {
+        for gauge in [&self.entities, &self.players, &self.unplayed, &self.ghosts] {
+            gauge.set(0.0);
+        }
+    }
+
     pub(crate) fn new(world: &WorldDefinition, zone: ZoneId) -> Self {
         let label = world.zone_name(zone).to_owned();
         let handoffs = |direction| metrics::counter!(HANDOFFS, "zone" => label.clone(), "direction" => direction);

@@ -11,8 +11,8 @@ pub(crate) struct Moved {
     /// Whether all entities of the zone are among them.
     pub(crate) is_whole: bool,
     pub(crate) entities: Vec<EntityPosition>,
-    /// The entity whose ordered walk is shown for the first time, and where that one's trace goes on.
-    pub(crate) traced: Option<(WorldEntityId, String)>,
+    /// The entities whose ordered walks are shown for the first time, and where each one's trace goes on.
+    pub(crate) traced: Vec<(WorldEntityId, String)>,
 }
 
 /// What was told last.
@@ -29,12 +29,13 @@ impl Told {
         self.is_followed = false;
     }
 
-    /// What is to be told of `entities`, which is all that the zone has; nothing if nothing has moved.
+    /// What is to be told of `entities`, which is all that the zone has; nothing if nothing has moved. A traced walk is shown also where it
+    /// leads nowhere.
     pub(crate) fn moved(
         &mut self,
         (tick, rate): (Tick, TickRate),
         entities: impl Iterator<Item = EntityPosition>,
-        traced: Option<(WorldEntityId, String)>,
+        traced: Vec<(WorldEntityId, String)>,
     ) -> Option<Moved> {
         let is_whole = !self.is_followed || tick.0.is_multiple_of(u64::from(rate.hz()));
         self.is_followed = true;
@@ -43,10 +44,10 @@ impl Told {
         }
         let news = entities.filter(|now| {
             let before = self.positions.insert(now.entity, now.position);
-            before != Some(now.position)
+            before != Some(now.position) || traced.iter().any(|(entity, _)| *entity == now.entity)
         });
         let entities: Vec<EntityPosition> = news.collect();
-        (is_whole || !entities.is_empty() || traced.is_some()).then_some(Moved {
+        (is_whole || !entities.is_empty()).then_some(Moved {
             is_whole,
             entities,
             traced,
@@ -72,7 +73,7 @@ mod tests {
     fn what_moved_is_told_each_tick_and_everything_at_first_and_once_a_second() {
         let (mut told, rate) = (Told::default(), TickRate::default());
         let mut tell = |tick, of: [EntityPosition; 2]| {
-            let moved = told.moved((Tick(tick), rate), of.into_iter(), None);
+            let moved = told.moved((Tick(tick), rate), of.into_iter(), Vec::new());
             moved.map(|moved| (moved.is_whole, moved.entities.len()))
         };
         assert_eq!(tell(61, [at(1, 0.0), at(2, 0.0)]), Some((true, 2)));
@@ -85,23 +86,24 @@ mod tests {
     fn an_empty_zone_is_told_once_a_second_and_to_who_comes_anew() {
         let (mut told, rate) = (Told::default(), TickRate::default());
         assert!(
-            told.moved((Tick(1), rate), std::iter::empty(), None)
+            told.moved((Tick(1), rate), std::iter::empty(), Vec::new())
                 .is_some_and(|moved| moved.is_whole)
         );
-        assert_eq!(told.moved((Tick(2), rate), std::iter::empty(), None), None);
+        assert_eq!(told.moved((Tick(2), rate), std::iter::empty(), Vec::new()), None);
         told.forget();
         assert!(
-            told.moved((Tick(3), rate), std::iter::empty(), None)
+            told.moved((Tick(3), rate), std::iter::empty(), Vec::new())
                 .is_some_and(|moved| moved.is_whole)
         );
     }
 
     #[test]
-    fn a_traced_walk_is_told_also_where_it_leads_nowhere() {
+    fn a_traced_walk_is_shown_also_where_it_leads_nowhere() {
         let (mut told, rate) = (Told::default(), TickRate::default());
-        let trace = Some((WorldEntityId(1), "00-1".to_owned()));
-        told.moved((Tick(1), rate), [at(1, 0.0)].into_iter(), None);
-        let moved = told.moved((Tick(2), rate), [at(1, 0.0)].into_iter(), trace.clone());
-        assert_eq!(moved.map(|moved| moved.traced), Some(trace));
+        let traced = vec![(WorldEntityId(1), "00-1".to_owned())];
+        let both = || [at(1, 0.0), at(2, 0.0)].into_iter();
+        told.moved((Tick(1), rate), both(), Vec::new());
+        let moved = told.moved((Tick(2), rate), both(), traced.clone()).unwrap();
+        assert_eq!((moved.traced, moved.entities), (traced, vec![at(1, 0.0)]));
     }
 }

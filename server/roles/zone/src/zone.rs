@@ -272,6 +272,7 @@ impl Zone {
         self.facts.ownership.begin_tick(self.now);
         self.hear();
         if self.is_fenced {
+            self.metrics.clear();
             return Stepped::Fenced;
         }
         if !self.facts.may_simulate(self.now) {

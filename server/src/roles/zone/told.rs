@@ -3,16 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use meridian_bus::directory::{Announcement, ServiceDetail, ServiceKind};
-use meridian_ids::{LeaseEpoch, ZoneId};
+use meridian_ids::{LeaseEpoch, TickRate, ZoneId};
 use meridian_zone::Zone;
 
 use crate::{
     cluster::{Addresses, ClusterBus},
     roles::front::SharedDetail,
 };
-
-/// Ticks from one telling to the next: a second of a world at 60 Hz.
-const TELL_EVERY_TICKS: usize = 60;
 
 /// A zone's place in a cluster.
 #[derive(Clone)]
@@ -44,21 +41,25 @@ pub(super) struct Told {
     here: SharedDetail,
     announced: Option<(LeaseEpoch, Option<Box<dyn Announcement>>)>,
     took_us: Vec<u32>,
+    /// From one telling to the next: a second.
+    every_ticks: usize,
 }
 
 impl Told {
     /// Of an instance that has not begun.
-    pub(super) fn new(here: SharedDetail) -> Self {
+    pub(super) fn new(here: SharedDetail, rate: TickRate) -> Self {
         Self {
             here,
             announced: None,
             took_us: Vec::new(),
+            every_ticks: usize::from(rate.hz()),
         }
     }
 
-    /// The zone does not simulate.
-    pub(super) fn paused(&self) {
+    /// The zone does not simulate. Its next tick is the first again.
+    pub(super) fn paused(&mut self) {
         self.here.tell(None);
+        self.took_us.clear();
     }
 
     /// A tick was simulated under a lease: from the first on, others are told, those of other processes where there are any.
@@ -82,7 +83,7 @@ impl Told {
             };
             self.announced = Some((lease, member.cluster.announce(kind, addresses)));
         }
-        if self.took_us.len() < TELL_EVERY_TICKS {
+        if self.took_us.len() < self.every_ticks {
             return;
         }
         let mut took_us = std::mem::take(&mut self.took_us);

@@ -261,7 +261,7 @@ mod tests {
                 lease: LeaseEpoch(1),
                 tick: Tick(tick),
                 is_whole: true,
-                traced: None,
+                traced: Vec::new(),
                 entities: Vec::new(),
             });
         }

@@ -600,7 +600,7 @@ fn positions_of(zone: &Zone, tick: u64) -> Positions {
         lease: zone.instance.lease,
         tick: Tick(tick),
         is_whole: true,
-        traced: None,
+        traced: Vec::new(),
         entities: Vec::new(),
     }
 }

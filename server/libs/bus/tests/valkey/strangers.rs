@@ -116,7 +116,7 @@ fn what_strangers_put_into_streams_is_put_aside_and_nothing_else_suffers() {
             lease: west.instance.lease,
             tick: Tick(round),
             is_whole: true,
-            traced: None,
+            traced: Vec::new(),
             entities: Vec::new(),
         });
         until("the round is heard of", || {

@@ -14,7 +14,6 @@ use crate::context::LocalZone;
 /// An order that was handed in: its answer is on the way.
 pub(crate) struct InDesk {
     zone: ZoneId,
-    wish: Wish,
     route: Duration,
     handed_in: Instant,
     answer: oneshot::Receiver<Answer>,
@@ -42,7 +41,6 @@ pub(crate) fn hand_in(local: &LocalZone, wish: Wish, errand: &Errand) -> Option<
     local.desk.hand_in(errand.caller.player, request, told).ok()?;
     Some(InDesk {
         zone: local.zone,
-        wish,
         route: handed_in.saturating_duration_since(errand.caller.arrived),
         handed_in,
         answer,
@@ -76,9 +74,6 @@ impl InDesk {
             }),
             Answer::Elsewhere(Some(zone)) if zone != self.zone => Step::At(Target::Zone(zone)),
             Answer::Elsewhere(_) => Step::NotHere,
-            Answer::Refused(why) if matches!(self.wish, Wish::Walk(_)) => {
-                Step::Refused(refusal(ErrorWord::Argument, why))
-            }
             Answer::Refused(why) => Step::Refused(refusal(ErrorWord::ZoneAway, why)),
             Answer::Full => Step::Refused(refusal(
                 ErrorWord::ZoneFull,

@@ -6,15 +6,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use meridian_rpc::v1::game_server_client::GameServerClient;
-use meridian_rpc::v1::{JoinRequest, LeaveRequest, MoveRequest, MoveTiming, Position};
-use meridian_rpc::{AUTHORIZATION, ErrorWord, HOPS, STAY, TRACEPARENT, owner_address, owner_elsewhere};
+use meridian_rpc::v1::{JoinRequest, LeaveRequest, MoveRequest, MoveTiming, Position, play_response};
+use meridian_rpc::{AUTHORIZATION, ErrorWord, HOPS, STAY, TRACEPARENT, owner_address, owner_elsewhere, refusal};
 use metrics::counter;
+use tokio::sync::oneshot::error::RecvError;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::desk::micros;
+use super::passage::Passed;
 use super::{Errand, Outcome, Step, Target, Wish, too_late};
+use crate::identity::Caller;
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::metric_definitions::RPC_FORWARDED;
 
@@ -59,11 +62,11 @@ impl Remotes {
                 None => ("unreachable", unreachable(address, &status)),
             },
         };
-        counter!(RPC_FORWARDED, "outcome" => outcome).increment(1);
+        forwarded(outcome);
         step
     }
 
-    fn channel(&self, address: SocketAddr) -> Channel {
+    pub(super) fn channel(&self, address: SocketAddr) -> Channel {
         // Each access leaves it whole.
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let used = Instant::now();
@@ -102,14 +105,19 @@ fn connect(address: SocketAddr) -> Channel {
 
 /// A request in the caller's name, for the time that it has left.
 fn request<T>(errand: &Errand, message: T) -> Request<T> {
-    let caller = &errand.caller;
+    let mut request = in_the_name_of(&errand.caller, message);
+    request.set_timeout(errand.caller.left());
+    if errand.wish == Wish::Stay {
+        request.metadata_mut().insert(STAY, MetadataValue::from_static("1"));
+    }
+    request
+}
+
+/// A request or a stream of them that is passed on for a caller.
+pub(super) fn in_the_name_of<T>(caller: &Caller, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.set_timeout(caller.left());
     let metadata = request.metadata_mut();
     metadata.insert(HOPS, MetadataValue::from_static("1"));
-    if errand.wish == Wish::Stay {
-        metadata.insert(STAY, MetadataValue::from_static("1"));
-    }
     // Both were metadata, or were made of it.
     if let Ok(mut token) = MetadataValue::try_from(format!("Bearer {}", caller.token)) {
         token.set_sensitive(true);
@@ -151,7 +159,7 @@ async fn call(channel: Channel, errand: &Errand) -> Result<Answered, Status> {
     }
 }
 
-fn asked_move(wish: Wish) -> MoveRequest {
+pub(super) fn asked_move(wish: Wish) -> MoveRequest {
     match wish {
         Wish::Walk(walk) => MoveRequest {
             dx: walk.direction[0],
@@ -181,6 +189,39 @@ fn with_the_way(answered: Answered, errand: &Errand, asked: Instant) -> Outcome 
         position: answered.position,
         timing,
     }
+}
+
+/// What another server says of a move of a stream.
+pub(super) fn step_of(passed: Result<Passed, RecvError>, errand: &Errand, asked: Instant) -> Step {
+    let (outcome, step) = match passed {
+        Ok(Passed::Answered(play_response::Outcome::Moved(moved))) => {
+            let answered = Answered {
+                position: moved.position,
+                timing: moved.timing.unwrap_or_default(),
+            };
+            ("done", Step::Done(with_the_way(answered, errand, asked)))
+        }
+        Ok(Passed::Answered(play_response::Outcome::Refused(why))) => match ErrorWord::parse(&why.error) {
+            // It is brought there anew, with what its answer says of where the player is.
+            Some(ErrorWord::NotJoined | ErrorWord::ZoneAway | ErrorWord::OwnerElsewhere) => ("refused", Step::NotHere),
+            Some(word) => ("refused", Step::Refused(refusal(word, why.message))),
+            None => (
+                "refused",
+                Step::Refused(Status::new(Code::from_i32(why.code), why.message)),
+            ),
+        },
+        Ok(Passed::Unsent) => ("unreachable", Step::Away),
+        Err(_) => {
+            let message = "the server of the player's zone went away; what was asked may have been done: try again";
+            ("unreachable", Step::Refused(refusal(ErrorWord::ZoneAway, message)))
+        }
+    };
+    forwarded(outcome);
+    step
+}
+
+fn forwarded(outcome: &'static str) {
+    counter!(RPC_FORWARDED, "outcome" => outcome).increment(1);
 }
 
 fn refused(word: ErrorWord, status: Status) -> Step {

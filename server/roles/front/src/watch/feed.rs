@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use meridian_bus::PositionReader;
 use meridian_ids::{LeaseEpoch, TickClock, ZoneId};
 use meridian_rpc::v1::WatchPositionsResponse;
-use metrics::gauge;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::queue::Queue;
+use super::queue::{Place, Queue};
 use super::{Batch, Filter};
 use crate::context::{PositionsFn, ZoneSummary};
-use crate::metric_definitions::RPC_WATCHERS;
+use crate::limits::PlayerSeat;
 
 /// Who watches, and the zones that are followed for them. Clones share it.
 #[derive(Clone)]
@@ -51,6 +50,7 @@ pub(crate) struct Watcher {
     watching: Watching,
     number: u64,
     queue: Arc<Queue>,
+    gone: CancellationToken,
 }
 
 impl Watching {
@@ -81,10 +81,15 @@ impl Watching {
     }
 
     /// A new watcher. From a tokio task alone: zones that nobody has watched so far get a task each.
-    pub(crate) fn watch(&self, filter: Filter) -> Watcher {
+    ///
+    /// A watcher that is let go, and for as long again does not even read that, has its connection cut: nothing else ends a stream that nobody reads.
+    pub(crate) fn watch(&self, filter: Filter, seat: PlayerSeat, connection: CancellationToken) -> Watcher {
         let reached = self.shared.zones.iter().filter(|zone| filter.reaches(&zone.area));
         let zones: Vec<ZoneId> = reached.map(|zone| zone.id).collect();
-        let queue = Arc::new(Queue::new(filter, self.shared.patience));
+        let queue = Arc::new(Queue::new(filter, self.shared.patience, Place::new(seat)));
+        let gone = CancellationToken::new();
+        let let_go = queue.let_go.clone();
+        tokio::spawn(see_off(gone.clone(), let_go, self.shared.patience, connection));
         let mut state = self.state();
         state.watchers += 1;
         let number = state.watchers;
@@ -100,11 +105,11 @@ impl Watching {
             feed.watchers.insert(number, Arc::clone(&queue));
         }
         drop(state);
-        gauge!(RPC_WATCHERS).increment(1);
         Watcher {
             watching: self.clone(),
             number,
             queue,
+            gone,
         }
     }
 
@@ -175,7 +180,24 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        gauge!(RPC_WATCHERS).decrement(1);
+        self.gone.cancel();
         self.watching.leave(self.number);
+    }
+}
+
+async fn see_off(
+    gone: CancellationToken,
+    let_go: CancellationToken,
+    patience: Duration,
+    connection: CancellationToken,
+) {
+    tokio::select! {
+        biased;
+        () = gone.cancelled() => return,
+        () = let_go.cancelled() => {}
+    }
+    if tokio::time::timeout(patience, gone.cancelled()).await.is_err() {
+        tracing::debug!("a watcher does not even read that it was let go; its connection is cut");
+        connection.cancel();
     }
 }

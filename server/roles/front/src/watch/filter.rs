@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use meridian_events::Positions;
 use meridian_events::envelope::is_traceparent;
+use meridian_events::{Positions, TRACED_MAX};
 use meridian_ids::Rectangle;
-use meridian_rpc::v1::{Position, Vector3};
+use meridian_rpc::v1::{Position, TracedMove, Vector3};
 
 /// How far from its zone's place an entity may be, in metres: scenery is shared as far as a player is simulated beyond a border, with room.
 const BEYOND_BORDER_M: f32 = 8.0;
@@ -27,8 +27,8 @@ pub(crate) enum Filter {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Batch {
     positions: Vec<Position>,
-    /// The entity whose traced move is shown for the first time, and the trace.
-    traced: Option<(u64, String)>,
+    /// The traced moves that are shown for the first time.
+    traced: Vec<TracedMove>,
     /// When the tick was due.
     due: Instant,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Batch {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Told {
     pub(crate) positions: Vec<Position>,
-    pub(crate) traceparent: String,
+    pub(crate) traced: Vec<TracedMove>,
 }
 
 impl Filter {
@@ -76,13 +76,17 @@ impl Batch {
                 position: Some(Vector3 { x, y, z }),
             }
         });
-        let traced = told.traced.as_ref();
+        // They come from the store, where others may have written them.
+        let traced = told.traced.iter().take(TRACED_MAX);
+        let traced = traced.filter(|(_, traceparent)| is_traceparent(traceparent));
         Self {
             positions: positions.collect(),
-            // It comes from the store, where others may have written it.
             traced: traced
-                .filter(|(_, traceparent)| is_traceparent(traceparent))
-                .map(|(entity, traceparent)| (entity.0, traceparent.clone())),
+                .map(|(entity, traceparent)| TracedMove {
+                    entity_id: entity.0,
+                    traceparent: traceparent.clone(),
+                })
+                .collect(),
             due,
         }
     }
@@ -101,9 +105,11 @@ impl Batch {
         let wanted = self.positions.iter().filter(|position| filter.wants(position));
         let positions: Vec<Position> = wanted.copied().collect();
         let shown = |entity| positions.iter().any(|position| position.entity_id == entity);
-        let traced = self.traced.as_ref().filter(|(entity, _)| shown(*entity));
-        let traceparent = traced.map_or_else(String::new, |(_, traceparent)| traceparent.clone());
-        Told { positions, traceparent }
+        let traced = self.traced.iter().filter(|traced| shown(traced.entity_id));
+        Told {
+            traced: traced.cloned().collect(),
+            positions,
+        }
     }
 }
 
@@ -117,7 +123,7 @@ mod tests {
     const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     /// Entities 1, 2 and 3 at x = 1, 2 and 3.
-    fn batch(traced: Option<(u64, &str)>) -> Batch {
+    fn batch(traced: &[(u64, &str)]) -> Batch {
         let entities = (1..=3u64).map(|entity| EntityPosition {
             entity: WorldEntityId(entity),
             epoch: EntityEpoch(7),
@@ -128,15 +134,18 @@ mod tests {
             lease: LeaseEpoch(1),
             tick: Tick(9),
             is_whole: true,
-            traced: traced.map(|(entity, traceparent)| (WorldEntityId(entity), traceparent.to_owned())),
+            traced: traced
+                .iter()
+                .map(|(entity, traceparent)| (WorldEntityId(*entity), (*traceparent).to_owned()))
+                .collect(),
             entities: entities.collect(),
         };
         Batch::new(&told, Instant::now())
     }
 
     fn entities(filter: &Filter) -> Vec<u64> {
-        let told = batch(None).told(filter);
-        assert_eq!(batch(None).is_wanted(filter), !told.positions.is_empty());
+        let told = batch(&[]).told(filter);
+        assert_eq!(batch(&[]).is_wanted(filter), !told.positions.is_empty());
         told.positions.iter().map(|position| position.entity_id).collect()
     }
 
@@ -151,7 +160,7 @@ mod tests {
         assert_eq!(entities(&area(1.5, 2.5)), [2]);
         assert!(entities(&area(4.0, 9.0)).is_empty());
         assert_eq!(entities(&Filter::Entities([3, 9].into())), [3]);
-        let position = batch(None).told(&area(1.0, 1.0)).positions[0];
+        let position = batch(&[]).told(&area(1.0, 1.0)).positions[0];
         assert_eq!((position.zone_id, position.epoch, position.tick), (4, 7, 9));
         let (x, y, z) = (1.0, 0.9, 0.0);
         assert_eq!(position.position, Some(Vector3 { x, y, z }));
@@ -160,11 +169,15 @@ mod tests {
     #[test]
     fn a_trace_is_told_to_who_is_told_of_its_entity_and_only_if_it_is_one() {
         let only = |entity: u64| Filter::Entities([entity].into());
-        let traced = batch(Some((2, TRACEPARENT)));
-        assert_eq!(traced.told(&only(2)).traceparent, TRACEPARENT);
-        assert_eq!(traced.told(&Filter::Everything).traceparent, TRACEPARENT);
-        assert_eq!(traced.told(&only(1)).traceparent, "");
-        assert_eq!(batch(Some((2, "00-\r\n"))).told(&only(2)).traceparent, "");
+        let traced = batch(&[(2, TRACEPARENT), (3, TRACEPARENT), (1, "00-\r\n"), (9, TRACEPARENT)]);
+        let told = |filter: &Filter| {
+            let told = traced.told(filter).traced;
+            assert!(told.iter().all(|traced| traced.traceparent == TRACEPARENT));
+            told.iter().map(|traced| traced.entity_id).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&only(2)), [2]);
+        assert_eq!(told(&Filter::Everything), [2, 3]);
+        assert!(told(&only(1)).is_empty());
     }
 
     #[test]

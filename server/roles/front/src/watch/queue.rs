@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use meridian_rpc::v1::WatchPositionsResponse;
 use meridian_rpc::{ErrorWord, refusal};
-use metrics::counter;
+use metrics::{counter, gauge};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{Batch, Filter};
-use crate::metric_definitions::RPC_POSITIONS_MISSED;
+use crate::limits::PlayerSeat;
+use crate::metric_definitions::{RPC_POSITIONS_MISSED, RPC_WATCHERS};
 
 /// Answers that wait for a watcher at most: a second of a world of 60 Hz.
 pub(crate) const WAITING_MAX: usize = 64;
@@ -23,10 +25,30 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     /// Something waits, or it has ended.
     changed: Notify,
+    /// The watcher is let go.
+    pub(super) let_go: CancellationToken,
 }
 
-#[derive(Default)]
+/// A watcher's place among those that there is room for, until it is dropped: with the watcher, or before, when that is let go.
+pub(super) struct Place {
+    _seat: PlayerSeat,
+}
+
+impl Place {
+    pub(super) fn new(seat: PlayerSeat) -> Self {
+        gauge!(RPC_WATCHERS).increment(1);
+        Self { _seat: seat }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        gauge!(RPC_WATCHERS).decrement(1);
+    }
+}
+
 struct State {
+    place: Option<Place>,
     waiting: VecDeque<Arc<Batch>>,
     missed: u64,
     /// Since when something waits and nothing was taken.
@@ -35,12 +57,20 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(filter: Filter, patience: Duration) -> Self {
+    pub(super) fn new(filter: Filter, patience: Duration, place: Place) -> Self {
+        let state = State {
+            place: Some(place),
+            waiting: VecDeque::new(),
+            missed: 0,
+            untaken_since: None,
+            is_slow: false,
+        };
         Self {
             filter,
             patience,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Notify::new(),
+            let_go: CancellationToken::new(),
         }
     }
 
@@ -49,7 +79,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A zone told something. Never waits: of too much the oldest goes. False if the watcher is let go: then it need not be told of anything any more.
+    /// A zone told something. Never waits: of too much the oldest goes. False if the watcher is let go: then it need not be told of anything any more,
+    /// and its place is free, whether or not it ever reads why.
     pub(super) fn put(&self, batch: &Arc<Batch>, now: Instant) -> bool {
         if !batch.is_wanted(&self.filter) {
             return true;
@@ -64,6 +95,8 @@ impl Queue {
             let dropped = std::mem::take(&mut state.waiting).len() as u64;
             state.missed += dropped;
             counter!(RPC_POSITIONS_MISSED).increment(dropped);
+            state.place = None;
+            self.let_go.cancel();
         } else {
             if state.waiting.len() >= WAITING_MAX {
                 state.waiting.pop_front();
@@ -111,7 +144,7 @@ impl Queue {
             positions: told.positions,
             missed,
             age_us: u64::try_from(now.saturating_duration_since(batch.due()).as_micros()).unwrap_or(u64::MAX),
-            traceparent: told.traceparent,
+            traced: told.traced,
         }))
     }
 }
@@ -119,11 +152,17 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use meridian_events::{EntityPosition, Positions};
-    use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, WorldEntityId, ZoneId};
+    use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
 
     use super::*;
+    use crate::limits::PlayerSeats;
 
     const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn queue_for(filter: Filter) -> Queue {
+        let seat = PlayerSeats::new(1, "watchers").take(PlayerId(1)).unwrap();
+        Queue::new(filter, PATIENCE, Place::new(seat))
+    }
 
     fn batch(tick: u64, due: Instant) -> Arc<Batch> {
         let entity = EntityPosition {
@@ -136,7 +175,7 @@ mod tests {
             lease: LeaseEpoch(1),
             tick: Tick(tick),
             is_whole: true,
-            traced: None,
+            traced: Vec::new(),
             entities: vec![entity],
         };
         Arc::new(Batch::new(&told, due))
@@ -144,7 +183,7 @@ mod tests {
 
     #[test]
     fn of_too_much_the_oldest_goes_and_is_counted_once() {
-        let (queue, now) = (Queue::new(Filter::Everything, PATIENCE), Instant::now());
+        let (queue, now) = (queue_for(Filter::Everything), Instant::now());
         for tick in 0..WAITING_MAX as u64 + 10 {
             queue.put(&batch(tick, now), now);
         }
@@ -160,7 +199,7 @@ mod tests {
 
     #[test]
     fn who_takes_nothing_for_long_is_let_go_and_who_takes_something_is_not() {
-        let (queue, now) = (Queue::new(Filter::Everything, PATIENCE), Instant::now());
+        let (queue, now) = (queue_for(Filter::Everything), Instant::now());
         let mut at = now;
         // It is always behind, and takes one all the same.
         for tick in 0..100 {
@@ -170,7 +209,9 @@ mod tests {
             assert!(queue.try_take(at).unwrap().is_ok());
         }
         assert!(queue.put(&batch(100, at), at + PATIENCE / 2));
+        assert!(queue.state().place.is_some() && !queue.let_go.is_cancelled());
         assert!(!queue.put(&batch(100, at), at + PATIENCE * 2), "it is let go");
+        assert!(queue.state().place.is_none() && queue.let_go.is_cancelled());
         let slow = queue.try_take(at + PATIENCE * 2).unwrap().unwrap_err();
         assert_eq!(ErrorWord::of(&slow), Some(ErrorWord::Slow));
         assert!(queue.state().waiting.is_empty(), "nothing is kept for it");
@@ -180,7 +221,7 @@ mod tests {
 
     #[test]
     fn who_took_all_may_wait_for_the_next_as_long_as_it_takes() {
-        let (queue, now) = (Queue::new(Filter::Everything, PATIENCE), Instant::now());
+        let (queue, now) = (queue_for(Filter::Everything), Instant::now());
         queue.put(&batch(1, now), now);
         assert!(queue.try_take(now).unwrap().is_ok());
         queue.put(&batch(2, now), now + PATIENCE * 9);
@@ -193,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_a_watcher_did_not_ask_for_takes_no_room() {
-        let queue = Queue::new(Filter::Entities([2].into()), PATIENCE);
+        let queue = queue_for(Filter::Entities([2].into()));
         queue.put(&batch(1, Instant::now()), Instant::now());
         assert!(queue.state().waiting.is_empty());
     }

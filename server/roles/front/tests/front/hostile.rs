@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut};
 use meridian_front::FrontConfig;
@@ -102,11 +103,11 @@ async fn bytes_that_are_no_message_or_too_many_are_refused_and_the_server_goes_o
     let mut client = front.client().await;
     ada.join(&mut client).await.unwrap();
     let garbage = call(front.channel().await, MOVE, ada.asks(vec![0xff; 40])).await;
-    assert_ne!(garbage.unwrap_err().code(), Code::Ok);
+    assert_eq!(word(garbage), ErrorWord::Argument);
     let mut long = vec![0x82, 0x01, 0x80, 0x80, 0x08];
     long.extend(vec![b'x'; 128 * 1024]);
     let too_long = call(front.channel().await, MOVE, ada.asks(long)).await;
-    assert_eq!(too_long.unwrap_err().code(), Code::OutOfRange);
+    assert_eq!(word(too_long), ErrorWord::Argument);
     let many = Entities {
         entity_ids: vec![u64::MAX; 1_025],
     };
@@ -118,6 +119,19 @@ async fn bytes_that_are_no_message_or_too_many_are_refused_and_the_server_goes_o
         ErrorWord::Argument
     );
     ada.walk(&mut client).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_never_ends_has_a_deadline_too() {
+    let (_world, _zone, front) = served();
+    let mut grpc = tonic::client::Grpc::new(front.channel().await);
+    grpc.ready().await.unwrap();
+    // It needs no token to begin.
+    let mut request = Request::new(futures_util::stream::pending::<Vec<u8>>());
+    request.set_timeout(Duration::from_millis(300));
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static(MOVE);
+    let refused: Result<Response<Vec<u8>>, Status> = grpc.client_streaming(request, path, Raw).await;
+    assert_eq!(word(refused), ErrorWord::Deadline);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,7 +147,15 @@ async fn metadata_of_a_hundred_kibibytes_is_refused() {
         let mut request = ada.asks(move_bytes());
         request.metadata_mut().insert(key, "x".repeat(bytes).parse().unwrap());
         let refused = call(front.channel().await, MOVE, request).await;
-        assert_ne!(refused.unwrap_err().code(), Code::Ok, "{key}");
+        // As HTTP says it, or with the connection gone before that came.
+        let code = refused.unwrap_err().code();
+        assert!(
+            matches!(
+                code,
+                Code::Unknown | Code::Internal | Code::ResourceExhausted | Code::Unavailable
+            ),
+            "{key}: {code:?}"
+        );
     }
     let walks = zone.asked(ada.id).len();
     ada.walk(&mut front.client().await).await.unwrap();

@@ -231,3 +231,62 @@ async fn who_crosses_without_a_call_is_spoken_for_by_the_next_server_and_taken_o
         "{asked:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_of_a_stream_are_passed_on_without_waiting_for_each_other() {
+    let two = Two::start(&FrontConfig::default());
+    let ((mut west, mut east_client), ada) = (two.clients().await, Player::new(42));
+    ada.join(&mut west).await.unwrap();
+    let mut playing = Playing::begin(&mut east_client, &ada).await.unwrap();
+    playing.send(0, east(1)).await;
+    assert_eq!(playing.answer().await, (0, None));
+    let walks = || {
+        two.west
+            .asked(ada.id)
+            .iter()
+            .filter(|asked| matches!(asked, Asked::Walk { .. }))
+            .count()
+    };
+    let before = walks();
+    two.west.be(Mood::Silent);
+    for sequence in 1..=8 {
+        playing.send(sequence, east(1)).await;
+    }
+    until("all are there, and none is answered", || walks() == before + 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_move_of_a_stream_is_done_once_and_in_order_however_often_its_player_crosses() {
+    let two = Two::start(&FrontConfig {
+        calls_per_second_per_player: 10_000.try_into().unwrap(),
+        ..FrontConfig::default()
+    });
+    let ((mut west, mut east_client), ada) = (two.clients().await, Player::new(42));
+    ada.join(&mut west).await.unwrap();
+    for client in [&mut west, &mut east_client] {
+        let mut playing = Playing::begin(client, &ada).await.unwrap();
+        let from = ada.walk(client).await.unwrap().position.unwrap().position.unwrap().x;
+        let mut sent = 0;
+        for (here, there) in [(&two.west, &two.east), (&two.east, &two.west)].repeat(4) {
+            for _ in 0..10 {
+                sent += 1;
+                playing.send(sent, east(1)).await;
+            }
+            let on_its_way = here.depart(ada.id, there);
+            for _ in 0..5 {
+                sent += 1;
+                playing.send(sent, east(1)).await;
+            }
+            there.arrive(on_its_way);
+            for sequence in sent - 14..=sent {
+                assert_eq!(playing.answer().await, (sequence, None));
+            }
+        }
+        let walked = ada.walk(client).await.unwrap().position.unwrap().position.unwrap().x - from;
+        let steps = walked * 10.0;
+        assert!(
+            (steps - (sent + 1) as f32).abs() < 0.5,
+            "{steps} steps for {sent} moves and one"
+        );
+    }
+}

@@ -138,6 +138,20 @@ async fn one_stream_too_many_is_refused_and_one_that_ended_makes_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_player_takes_no_more_than_sixteen_streams() {
+    let (world, zone) = (World::new(1), Zone::start(0, &Arc::<Owners>::default()));
+    let front = Front::of(&world, FrontConfig::default(), &zone);
+    let (mut client, ada, bob) = (front.client().await, Player::new(42), Player::new(43));
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        open.push(Playing::begin(&mut client, &ada).await.unwrap());
+    }
+    let one_more = Playing::begin(&mut client, &ada).await.map(drop);
+    assert_eq!(word(one_more), ErrorWord::TooMany);
+    Playing::begin(&mut client, &bob).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_ends_at_its_deadline_though_its_zone_is_silent() {
     let (world, zone) = (World::new(1), Zone::start(0, &Arc::<Owners>::default()));
     let front = Front::of(&world, FrontConfig::default(), &zone);

@@ -9,9 +9,10 @@ use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, WorldEntityId, ZoneId};
 use meridian_rpc::ErrorWord;
 use meridian_rpc::v1::watch_positions_request::Filter;
 use meridian_rpc::v1::{Area, Entities, WatchPositionsRequest, WatchPositionsResponse};
+use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
-use crate::support::{Client, Front, Player, World, until, word};
+use crate::support::{Client, Front, PATIENCE, Player, World, until, word};
 use crate::zone::{Owners, Zone};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -27,7 +28,7 @@ fn positions(zone: u16, lease: u64, tick: u64, entities: impl IntoIterator<Item 
         lease: LeaseEpoch(lease),
         tick: Tick(tick),
         is_whole: true,
-        traced: None,
+        traced: Vec::new(),
         entities: entities.collect(),
     }
 }
@@ -76,14 +77,19 @@ async fn watchers_are_told_what_they_asked_for_of_all_zones() {
     west.publish_positions(positions(0, 1, 7, [(1, 50.0), (2, 60.0)]));
     assert_eq!(told(&mut all).await, [(1, 7), (2, 7)]);
     assert_eq!(told(&mut one).await, [(2, 7)]);
-    let traced = Some((WorldEntityId(3), TRACE.to_owned()));
+    let traced = vec![(WorldEntityId(3), TRACE.to_owned())];
     east.publish_positions(Positions {
         traced,
         ..positions(1, 1, 8, [(3, 110.0), (4, 150.0)])
     });
     assert_eq!(told(&mut some).await, [(3, 8)], "the first that stands in its area");
     let response = next(&mut all).await.unwrap();
-    assert_eq!((response.traceparent.as_str(), response.missed), (TRACE, 0));
+    let shown: Vec<_> = response
+        .traced
+        .iter()
+        .map(|traced| (traced.entity_id, traced.traceparent.as_str()))
+        .collect();
+    assert_eq!((shown, response.missed), (vec![(3, TRACE)], 0));
     assert_eq!(response.positions[0].zone_id, 1);
     east.publish_positions(positions(1, 1, 9, [(2, 110.0)]));
     assert_eq!(told(&mut one).await, [(2, 9)]);
@@ -167,9 +173,33 @@ async fn who_never_reads_is_let_go() {
         }
     };
     assert_eq!(word(Err::<(), _>(ended)), ErrorWord::Slow);
-    // There is room for another one.
-    let mut another = watch(&mut client, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_even_read_that_it_was_let_go_takes_no_seat_and_loses_its_connection() {
+    let config = FrontConfig {
+        watcher_patience_s: 1,
+        watchers_max: 1,
+        ..FrontConfig::default()
+    };
+    let (_world, [mut west, _east], _zone, front) = served(config);
+    // Not a byte of an answer fits into its window.
+    let endpoint = Endpoint::from_shared(format!("http://{}", front.address)).unwrap();
+    let channel = endpoint.initial_stream_window_size(0).connect().await.unwrap();
+    let mut stuck = watch(&mut Client::new(channel), None).await;
+    until("the zone is followed", || west.is_followed()).await;
+    let mut tick = 0;
+    until("nothing is followed for it any more", || {
+        tick += 1;
+        west.publish_positions(positions(0, 1, tick, [(1, 50.0)]));
+        !west.is_followed()
+    })
+    .await;
+    // There is room for another one, though the first has taken nothing.
+    let mut another = watch(&mut front.client().await, None).await;
     until("the zone is followed again", || west.is_followed()).await;
     west.publish_positions(positions(0, 1, tick + 1, [(1, 50.0)]));
     assert_eq!(told(&mut another).await, [(1, tick + 1)]);
+    let cut = tokio::time::timeout(PATIENCE, stuck.message()).await;
+    cut.expect("its connection ends").unwrap_err();
 }

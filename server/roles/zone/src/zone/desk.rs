@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bevy::math::Vec2;
+use meridian_events::TRACED_MAX;
 use meridian_fabric::desk::{Answer, DeskEnd, Order, Placed, Request};
 use meridian_game::{Move, Pose};
 use meridian_ids::{PlayerId, Tick, WorldEntityId, ZoneId};
@@ -38,8 +39,8 @@ pub(super) struct Orders {
     joining: HashMap<PlayerId, Vec<Order>>,
     /// Where players went who were handed over. What is too old is only a detour for who asks.
     departed: HashMap<PlayerId, ZoneId>,
-    /// A traced walk that the last tick began: whose, and its trace.
-    shown: Option<(WorldEntityId, String)>,
+    /// Traced walks that the last tick began: whose, and where the trace goes on.
+    shown: Vec<(WorldEntityId, String)>,
 }
 
 impl Orders {
@@ -47,9 +48,9 @@ impl Orders {
         Self { end, ..Self::default() }
     }
 
-    /// The traced walk that the last tick began, once.
-    pub(super) fn take_shown(&mut self) -> Option<(WorldEntityId, String)> {
-        self.shown.take()
+    /// The traced walks that the last tick began, once.
+    pub(super) fn take_shown(&mut self) -> Vec<(WorldEntityId, String)> {
+        std::mem::take(&mut self.shown)
     }
 
     /// A player was sent to another zone.
@@ -168,8 +169,10 @@ impl Zone {
                 order.answer(Answer::Elsewhere(None));
                 continue;
             };
-            if let Some(shown) = trace(&order, &placed, self.config.world.zone_name(self.config.zone)) {
-                self.orders.shown = Some((placed.entity, shown));
+            if let Some(shown) = trace(&order, &placed, self.config.world.zone_name(self.config.zone))
+                && self.orders.shown.len() < TRACED_MAX
+            {
+                self.orders.shown.push((placed.entity, shown));
             }
             order.answer(Answer::Done(placed));
         }

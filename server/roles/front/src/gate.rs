@@ -1,0 +1,71 @@
+//! What stands before the API: no request takes for ever, and what is answered before a call of the service sees it is in the table of errors too.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use meridian_rpc::v1::game_server_server::GameServerServer;
+use meridian_rpc::{ErrorWord, refusal};
+use tokio::time::timeout_at;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service as HttpService, http};
+use tonic::server::NamedService;
+use tonic::{Code, Status};
+
+use crate::call::{Method, answered_unseen};
+use crate::limits::given_up_at;
+use crate::routing::too_late;
+use crate::service::Service;
+
+/// The API behind its gate.
+#[derive(Clone)]
+pub(crate) struct Gate(pub(crate) GameServerServer<Service>);
+
+impl NamedService for Gate {
+    const NAME: &'static str = GameServerServer::<Service>::NAME;
+}
+
+impl HttpService<http::Request<Body>> for Gate {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        HttpService::<http::Request<Body>>::poll_ready(&mut self.0, context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let method = Method::of_path(request.uri().path());
+        // Streams have begun by then: they end by terms of their own.
+        let given_up_at = tokio::time::Instant::from_std(given_up_at(Instant::now(), request.headers()));
+        let answer = self.0.call(request);
+        Box::pin(async move {
+            let Ok(answered) = timeout_at(given_up_at, answer).await else {
+                return Ok(refused(method, &too_late()));
+            };
+            let response = answered?;
+            let Some(status) = Status::from_header_map(response.headers()) else {
+                return Ok(response);
+            };
+            match status.code() {
+                Code::Internal | Code::OutOfRange => Ok(refused(method, &tabled(status))),
+                _ => Ok(response),
+            }
+        })
+    }
+}
+
+fn refused(method: Option<Method>, status: &Status) -> http::Response<Body> {
+    answered_unseen(method, status.code());
+    status.clone().into_http()
+}
+
+/// What tonic says of a request that cannot be read is its caller's fault; nothing else here says so without a word.
+pub(crate) fn tabled(status: Status) -> Status {
+    let is_unreadable = matches!(status.code(), Code::Internal | Code::OutOfRange);
+    if is_unreadable && ErrorWord::of(&status).is_none() {
+        let message = format!("the request cannot be read: {}", status.message());
+        return refusal(ErrorWord::Argument, message);
+    }
+    status
+}
