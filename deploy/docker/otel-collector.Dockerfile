@@ -1,5 +1,5 @@
 # The Collector's image holds nothing but its program; whoever asks whether it is well needs one more.
-FROM otel/opentelemetry-collector-contrib:0.140.0 AS collector
+FROM otel/opentelemetry-collector-contrib:0.140.1 AS collector
 
 FROM busybox:1.36.1-musl
 COPY --from=collector /otelcol-contrib /otelcol-contrib

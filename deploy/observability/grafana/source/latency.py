@@ -9,9 +9,9 @@ ACTION_STEPS = steps((2 * TICK_S, "yellow"), (3 * TICK_S, "red"))
 def dashboard():
     return make("meridian-latency", "Meridian: Latency", __doc__, [INSTANCE], [
         row("As clients measure it"),
-        number("Action p50", "From the tick in which a player acts until its own client sees the zone's echo: half of all actions.", "s",
-               instant("client:meridian_client_action_seconds:p50_1m"), ACTION_STEPS),
-        number("Action p99", "The same of one action in a hundred.", "s", instant("client:meridian_client_action_seconds:p99_1m"), ACTION_STEPS),
+        number("Action p50", "From the tick in which a player acts until its own client sees the zone's echo: half of all actions of the last five minutes.", "s",
+               instant("client:meridian_client_action_seconds:p50_5m"), ACTION_STEPS),
+        number("Action p99", "The same of one action in a hundred.", "s", instant("client:meridian_client_action_seconds:p99_5m"), ACTION_STEPS),
         number("Observer p99", "Until another client sees it.", "s",
                instant("histogram_quantile(0.99, sum by (le) (rate(meridian_client_observer_seconds_bucket[$__rate_interval])))"), ACTION_STEPS),
         number("Inputs not there", "The share that was missing at its tick, of players in the world for more than a second.", "percentunit",
@@ -19,9 +19,8 @@ def dashboard():
         number("Duplicated", "Entities that the audit found in two zones in one tick.", "short", instant("max(meridian_audit_duplicated_total)"), ANY_IS_BAD),
         number("Lost", "Entities that the audit found in no zone for two seconds.", "short", instant("max(meridian_audit_lost_total)"), ANY_IS_BAD),
         graph("Action latency", "From the tick in which a player acts until its own client sees the zone's echo. A tick at 60 Hz is 16.7 ms.", "s",
-              prometheus("client:meridian_client_action_seconds:p50_1m", "p50"),
-              prometheus("histogram_quantile(0.9, sum by (le) (rate(meridian_client_action_seconds_bucket[$__rate_interval])))", "p90"),
-              prometheus("client:meridian_client_action_seconds:p99_1m", "p99"), thresholds=ACTION_STEPS),
+              *[prometheus(f"histogram_quantile({quantile}, sum by (le) (rate(meridian_client_action_seconds_bucket[$__rate_interval])))", name)
+                for quantile, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))], thresholds=ACTION_STEPS),
         graph("Observer latency", "From the tick in which a player acts until another client sees it.", "s",
               prometheus("histogram_quantile(0.5, sum by (le) (rate(meridian_client_observer_seconds_bucket[$__rate_interval])))", "p50"),
               prometheus("histogram_quantile(0.99, sum by (le) (rate(meridian_client_observer_seconds_bucket[$__rate_interval])))", "p99"),

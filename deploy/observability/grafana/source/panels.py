@@ -1,7 +1,11 @@
 """Panels, and how they come to stand on a dashboard. Nothing here knows a metric of Meridian's, but for the variables."""
 
+import json
+from urllib.parse import quote
+
 PROMETHEUS = {"type": "prometheus", "uid": "prometheus"}
 INFLUXDB = {"type": "influxdb", "uid": "influxdb"}
+JAEGER = {"type": "jaeger", "uid": "jaeger"}
 
 # Grafana's grid.
 COLUMNS = 24
@@ -172,6 +176,12 @@ ZONE = _variable("zone", "Zone", "meridian_zone_ticks_total")
 INSTANCE = _variable("instance", "Process", "meridian_role_ready")
 
 
+def explore(source, **query):
+    """Where Grafana's own Explore asks a source: no other port or host is named, for those are where compose was told to publish them."""
+    pane = {"datasource": source["uid"], "queries": [{"refId": "A", "datasource": source, **query}], "range": {"from": "now-15m", "to": "now"}}
+    return f"/explore?schemaVersion=1&orgId=1&panes={quote(json.dumps({'traces': pane}))}"
+
+
 def dashboard(uid, title, description, variables, panels):
     """A whole dashboard, linked to the others and to Jaeger."""
     return {
@@ -188,7 +198,7 @@ def dashboard(uid, title, description, variables, panels):
         "timezone": "browser",
         "links": [
             {"type": "dashboards", "title": "Meridian", "tags": ["meridian"], "asDropdown": False, "includeVars": True, "keepTime": True},
-            {"type": "link", "title": "Traces (Jaeger)", "url": "http://127.0.0.1:16686/search", "icon": "external link", "targetBlank": True},
+            {"type": "link", "title": "Traces (Jaeger)", "url": explore(JAEGER, queryType="search"), "icon": "external link", "targetBlank": True},
         ],
         "annotations": {
             "list": [

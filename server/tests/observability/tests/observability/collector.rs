@@ -155,3 +155,17 @@ fn what_it_scrapes_is_a_configuration_of_prometheus() {
         "{folder}"
     );
 }
+
+#[test]
+fn memory_is_given_back_before_anything_is_refused() {
+    let limiter = &yaml::file(FILE)["processors"]["memory_limiter"];
+    let [limit, spike] = ["limit_mib", "spike_limit_mib"].map(|key| limiter[key].as_u64().unwrap());
+    let compose = yaml::file("deploy/compose/compose.yaml");
+    let given_back_from = compose["services"]["otel-collector"]["environment"]["GOMEMLIMIT"].as_str();
+    let given_back_from: u64 = given_back_from.unwrap().strip_suffix("MiB").unwrap().parse().unwrap();
+    assert!(
+        given_back_from < limit - spike,
+        "{given_back_from} MiB, and refused from {} MiB",
+        limit - spike
+    );
+}

@@ -1,11 +1,11 @@
 //! The compose file, as compose understands it, and whether everything that names something of it means something that is there.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, process::Command};
 
 use serde_json::Value;
 
 use crate::{
-    compose_roles::{compose, composed, environments, make_secrets},
+    compose_roles::{compose, composed, composed_with, environments, make_secrets},
     support::{built, command, read, repository, run_well},
     yaml,
 };
@@ -16,22 +16,86 @@ fn compose_accepts_the_file_with_and_without_an_environment_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("env");
     // The example with everything in it turned on.
-    let example = read("deploy/compose/.env.example");
-    let lines = example.lines().filter_map(|line| line.strip_prefix('#'));
-    let settings: Vec<&str> = lines
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()) && line.contains('=') && !line.contains(' '))
-        .collect();
-    assert!(settings.len() > 8, "{settings:?}");
-    std::fs::write(&file, settings.join("\n").replace("=3000", "=3999")).unwrap();
+    let example = settings();
+    let text: Vec<String> = example.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    std::fs::write(&file, text.join("\n").replace("=3000", "=3999")).unwrap();
     let said = run_well(&mut compose(&["--env-file", file.to_str().unwrap(), "config"]));
     assert!(said.contains("\"3999\""), "the file was not read:\n{said}");
-    for setting in settings {
-        let (name, _) = setting.split_once('=').unwrap();
+    for (name, _) in example {
         assert!(
             read("deploy/compose/compose.yaml").contains(&format!("${{{name}:-")),
             "{name} changes nothing"
         );
     }
+}
+
+/// The settings of the example of an environment file, which are comments there.
+fn settings() -> Vec<(String, String)> {
+    let example = read("deploy/compose/.env.example");
+    let lines = example.lines().filter_map(|line| line.strip_prefix('#'));
+    let found: Vec<(String, String)> = lines
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()) && !line.contains(' '))
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    assert!(found.len() > 8, "{found:?}");
+    found
+}
+
+#[test]
+fn every_port_can_be_another_and_players_are_told_that_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("env");
+    // Ports that nothing here has otherwise.
+    let mut chosen = BTreeSet::new();
+    let ports = settings().into_iter().filter(|(name, _)| name.ends_with("_PORT"));
+    let lines: Vec<String> = ports
+        .zip(40_001..)
+        .map(|((name, _), port)| {
+            chosen.insert(port.to_string());
+            format!("{name}={port}")
+        })
+        .collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let composed = composed_with(&["--env-file", file.to_str().unwrap()]);
+    let mut published = BTreeSet::new();
+    for (name, service) in composed["services"].as_object().unwrap() {
+        for port in service["ports"].as_array().into_iter().flatten() {
+            let outside = port["published"].as_str().unwrap();
+            assert!(chosen.contains(outside), "{name}: no setting changes {port}");
+            published.insert(outside.to_owned());
+            if name.starts_with("gateway-") {
+                let told = service["environment"]["MERIDIAN_GATEWAY__PUBLIC_ADDRESS"].as_str();
+                assert_eq!(told, Some(format!("127.0.0.1:{outside}").as_str()), "{name}");
+            }
+        }
+    }
+    assert_eq!(published, chosen, "what is published, and what settings there are");
+}
+
+#[test]
+fn no_container_needs_more_than_a_rootless_docker_gives() {
+    let mut looked_at = 0;
+    for (name, service) in composed()["services"].as_object().unwrap() {
+        for (limit, value) in service["ulimits"].as_object().into_iter().flatten() {
+            // Compose leaves out what is 0.
+            let raised = [value, &value["soft"], &value["hard"]].map(|number| number.as_u64().unwrap_or(0));
+            assert_eq!(raised, [0; 3], "{name}: {limit}");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 0, "no limits: is this test needed any more?");
+}
+
+#[test]
+fn bots_push_as_often_as_prometheus_fetches() {
+    let config = yaml::file("deploy/observability/prometheus/prometheus.yml");
+    let interval = config["global"]["scrape_interval"].as_str().unwrap();
+    let seconds = interval.strip_suffix('s').unwrap();
+    assert_eq!(
+        composed()["services"]["bots"]["environment"]["OTEL_METRIC_EXPORT_INTERVAL"],
+        format!("{seconds}000")
+    );
 }
 
 #[test]
@@ -104,6 +168,38 @@ fn the_images_that_are_built_start_from_exact_versions() {
     {
         repository(line.split_once(' ').unwrap().0);
     }
+}
+
+#[test]
+fn every_program_of_the_image_is_one_that_the_image_s_build_makes() {
+    let cargo = std::env::var_os("CARGO").expect("started by cargo");
+    let mut asked = Command::new(cargo);
+    asked.args([
+        "metadata",
+        "--no-deps",
+        "--offline",
+        "--locked",
+        "--format-version",
+        "1",
+    ]);
+    let said = run_well(asked.current_dir(repository(".")));
+    let metadata: Value = serde_json::from_str(&said[said.find('{').unwrap()..]).unwrap();
+    let is_default = |package: &Value| {
+        let defaults = metadata["workspace_default_members"].as_array().unwrap();
+        defaults.contains(&package["id"])
+    };
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    let targets = packages
+        .filter(|package| is_default(package))
+        .flat_map(|package| package["targets"].as_array().unwrap());
+    let made: BTreeSet<&str> = targets
+        .filter(|target| target["kind"][0] == "bin")
+        .map(|target| target["name"].as_str().unwrap())
+        .collect();
+    let dockerfile = read("deploy/docker/Dockerfile");
+    let (_, rest) = dockerfile.split_once("for program in ").unwrap();
+    let copied: BTreeSet<&str> = rest.split_once(';').unwrap().0.split_whitespace().collect();
+    assert_eq!(copied, made, "what the image has, and what is built for it");
 }
 
 #[test]

@@ -8,7 +8,13 @@ use crate::support::{built, installed, repository, run_well};
 
 /// The compose file with everything filled in, profiles too, as compose itself understands it.
 pub fn composed() -> Value {
-    let said = run_well(&mut compose(&["--profile", "bots", "config", "--format", "json"]));
+    composed_with(&[])
+}
+
+/// The same, with arguments to compose itself, such as another environment file.
+pub fn composed_with(arguments: &[&str]) -> Value {
+    let all = [arguments, &["--profile", "bots", "config", "--format", "json"]].concat();
+    let said = run_well(&mut compose(&all));
     // Warnings may come before or after it.
     let (start, end) = (said.find('{').unwrap(), said.rfind('}').unwrap());
     serde_json::from_str(&said[start..=end]).unwrap()

@@ -235,3 +235,50 @@ fn provisioning_leads_to_the_dashboards_and_has_every_source_that_it_names() {
         1
     );
 }
+
+#[test]
+fn no_link_of_a_dashboard_depends_on_where_something_is_published() {
+    let sources = data_sources();
+    for (name, dashboard) in all() {
+        let mut into_explore = 0;
+        for link in dashboard["links"].as_array().unwrap() {
+            let Some(url) = link["url"].as_str() else { continue };
+            let (_, panes) = url.split_once("/explore?").unwrap_or_else(|| panic!("{name}: {url}"));
+            assert!(url.starts_with("/explore?"), "{name}: {url}");
+            let named = sources.iter().filter(|uid| panes.contains(&format!("%22{uid}%22")));
+            assert_eq!(named.collect::<Vec<_>>(), ["jaeger"], "{name}: {url}");
+            into_explore += 1;
+        }
+        assert_eq!(into_explore, 1, "{name}");
+    }
+    // Who is not logged in has Explore.
+    let compose = yaml::file("deploy/compose/compose.yaml");
+    assert_eq!(
+        compose["services"]["grafana"]["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"],
+        "Editor"
+    );
+}
+
+#[test]
+fn metrics_of_a_span_are_asked_for_by_an_attribute_that_spans_have() {
+    let attributes = crate::support::read("server/libs/telemetry/src/span_definitions.rs");
+    let sources = yaml::file(&format!("{GRAFANA}/provisioning/datasources/meridian.yaml"));
+    let sources = sources["datasources"].as_array().unwrap();
+    let tags: Vec<&Value> = sources
+        .iter()
+        .filter_map(|source| source["jsonData"]["tracesToMetrics"]["tags"].as_array())
+        .flatten()
+        .collect();
+    assert!(!tags.is_empty());
+    for tag in tags {
+        let attribute = tag["key"].as_str().unwrap();
+        assert!(
+            attributes.contains(&format!("\"{attribute}\"")),
+            "no span has {attribute}"
+        );
+        assert_eq!(
+            tag["value"], "zone",
+            "the metrics that are asked for have no such label"
+        );
+    }
+}
