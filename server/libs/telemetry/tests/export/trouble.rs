@@ -128,11 +128,9 @@ fn spans_that_a_collector_takes_in_part_are_counted_apart() {
     assert_eq!((fixture.count(EXPORTED), fixture.count(EXPORT_FAILED)), (3, 2));
 }
 
-#[test]
-fn a_dead_connection_is_left_for_a_new_one() {
-    let collector = Collector::grpc(Manners::default());
+fn a_dead_connection_is_left(collector: &Collector, protocol: &str) {
     let proxy = Proxy::to(collector.address);
-    let mut variables = short_queue(proxy.address, "grpc");
+    let mut variables = short_queue(proxy.address, protocol);
     variables.push(("OTEL_EXPORTER_OTLP_TIMEOUT", "500".to_owned()));
     let fixture = Fixture::start(&variables);
     fixture.exporter.record(span("before", true));
@@ -145,6 +143,16 @@ fn a_dead_connection_is_left_for_a_new_one() {
     assert_eq!(fixture.count(EXPORT_FAILED), 0);
     assert_eq!(collector.span("after").name, "after");
     assert!(proxy.connections() >= 2);
+}
+
+#[test]
+fn a_dead_connection_is_left_for_a_new_one_over_grpc() {
+    a_dead_connection_is_left(&Collector::grpc(Manners::default()), "grpc");
+}
+
+#[test]
+fn a_dead_connection_is_left_for_a_new_one_over_http() {
+    a_dead_connection_is_left(&Collector::http(Manners::default()), "http/protobuf");
 }
 
 #[test]
