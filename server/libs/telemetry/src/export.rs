@@ -4,6 +4,7 @@
 //! outside of [`install`](crate::install) is global: a test may have an exporter of its own.
 
 mod conversion;
+mod send_error;
 mod spans;
 mod transport;
 
@@ -19,7 +20,8 @@ use tracing::Subscriber;
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
 pub(crate) use conversion::scope;
-pub(crate) use transport::{SendError, Transport};
+pub(crate) use send_error::SendError;
+pub(crate) use transport::{Answer, Transport};
 
 use crate::{
     Metrics, metric_definitions,
@@ -32,6 +34,9 @@ use spans::SpanWorker;
 
 /// How long the end of a process may be held up for what is still queued.
 const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// How much of it there is for sending: in the rest what was not taken is counted and logged.
+const END_SENDING_LIMIT: Duration = Duration::from_millis(1800);
 
 /// Orders that wait. Flushes are rare, and one that finds no room says that it failed.
 const ORDERS_MAX: usize = 8;
@@ -50,10 +55,28 @@ pub struct Exporter {
 
 /// Asks a worker to send everything now.
 pub(crate) struct FlushOrder {
-    /// After this nobody waits for the answer.
-    pub(crate) deadline: Instant,
+    pub(crate) hurry: Hurry,
     /// Whether everything was taken.
     pub(crate) done: SyncSender<bool>,
+}
+
+/// How much of a hurry somebody who waits is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hurry {
+    /// After this nobody waits for the answer.
+    pub(crate) deadline: Instant,
+    /// Whether the process ends: a collector that is not there is not waited for.
+    pub(crate) is_end: bool,
+}
+
+impl Hurry {
+    /// Nobody waits any more.
+    pub(crate) fn over() -> Self {
+        Self {
+            deadline: Instant::now(),
+            is_end: true,
+        }
+    }
 }
 
 impl Exporter {
@@ -86,7 +109,8 @@ impl Exporter {
             ));
         }
         let push_worker = push.map(|(settings_of_push, metrics)| {
-            PushWorker::new(settings_of_push, &settings.resource, metrics, order_channel())
+            let worker = PushWorker::new(settings_of_push, &settings.resource, metrics);
+            (worker, order_channel())
         });
         let (is_finished, finished) = sync_channel(0);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -106,8 +130,8 @@ impl Exporter {
                         }
                     };
                     let push = async {
-                        if let Some(worker) = push_worker {
-                            worker.run().await;
+                        if let Some((worker, orders)) = push_worker {
+                            worker.run(orders).await;
                         }
                     };
                     tokio::join!(spans, push);
@@ -155,18 +179,24 @@ impl Exporter {
 
     /// Sends everything that is queued and pushes the metrics. True if the collector has taken it all within the limit.
     pub fn flush(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
+        self.order(Hurry {
+            deadline: Instant::now() + limit,
+            is_end: false,
+        })
+    }
+
+    fn order(&self, hurry: Hurry) -> bool {
         let answers: Vec<Option<Receiver<bool>>> = self
             .workers
             .iter()
             .map(|worker| {
                 // One place: the worker never waits for who asked.
                 let (done, answer) = sync_channel(1);
-                worker.try_send(FlushOrder { deadline, done }).ok().map(|()| answer)
+                worker.try_send(FlushOrder { hurry, done }).ok().map(|()| answer)
             })
             .collect();
         answers.into_iter().fold(true, |is_done, answer| {
-            let remaining = deadline.saturating_duration_since(Instant::now());
+            let remaining = hurry.deadline.saturating_duration_since(Instant::now());
             let is_this_done = answer.and_then(|answer| answer.recv_timeout(remaining).ok());
             is_done && is_this_done.unwrap_or(false)
         })
@@ -175,13 +205,16 @@ impl Exporter {
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        let deadline = Instant::now() + END_LIMIT;
-        self.flush(END_LIMIT);
+        let began = Instant::now();
+        self.order(Hurry {
+            deadline: began + END_SENDING_LIMIT,
+            is_end: true,
+        });
         // Workers end when there is nobody left to order anything.
         self.workers.clear();
-        let remaining = deadline.saturating_duration_since(Instant::now());
+        let remaining = END_LIMIT.saturating_sub(began.elapsed());
         let is_finished = self.finished.recv_timeout(remaining) == Err(RecvTimeoutError::Disconnected);
-        // A thread that still waits for an answer is left behind: it ends at its time limit, or with the process.
+        // A thread that is not through yet is left behind: it ends with the process.
         if is_finished && let Some(thread) = self.thread.take() {
             // It can only have panicked, which the panic hook has said.
             let _ = thread.join();

@@ -35,12 +35,15 @@ pub const PROCESS_CPU_SECONDS: &str = "process_cpu_seconds_total";
 
 /// Spans that a collector has taken.
 pub const SPANS_EXPORTED: &str = "meridian_telemetry_spans_exported_total";
-/// Spans that no collector will get, by `reason` ([`REASON_QUEUE_FULL`] or [`REASON_EXPORT_FAILED`]).
+/// Spans that no collector will get, by `reason` ([`REASON_QUEUE_FULL`], [`REASON_EXPORT_FAILED`] or
+/// [`REASON_PROCESS_ENDED`]).
 pub const SPANS_DROPPED: &str = "meridian_telemetry_spans_dropped_total";
 /// The queue was full, since spans came faster than the collector took them.
 pub const REASON_QUEUE_FULL: &str = "queue_full";
 /// The collector did not take their batch, however often it was tried.
 pub const REASON_EXPORT_FAILED: &str = "export_failed";
+/// They were still queued when the process ended, and there was no time for them.
+pub const REASON_PROCESS_ENDED: &str = "process_ended";
 /// How long an attempt to export a batch took, in seconds, whether it succeeded or not.
 pub const EXPORT_SECONDS: &str = "meridian_telemetry_export_seconds";
 /// Attempts to export a batch that failed.
@@ -49,6 +52,8 @@ pub const EXPORT_FAILURES: &str = "meridian_telemetry_export_failures_total";
 pub const QUEUE_LENGTH: &str = "meridian_telemetry_queue_length";
 /// Pushes of all metrics, by `outcome` (`done`, `failed`).
 pub const METRIC_PUSHES: &str = "meridian_telemetry_metric_pushes_total";
+/// Points that a collector refused of pushes that it took.
+pub const METRIC_POINTS_REFUSED: &str = "meridian_telemetry_metric_points_refused_total";
 
 /// Describes the metrics of this crate's own.
 pub(crate) fn describe() {
@@ -58,4 +63,8 @@ pub(crate) fn describe() {
     describe_counter!(EXPORT_FAILURES, "attempts to export a batch of spans that failed");
     describe_gauge!(QUEUE_LENGTH, "spans that wait for their export");
     describe_counter!(METRIC_PUSHES, "pushes of all metrics, by outcome");
+    describe_counter!(
+        METRIC_POINTS_REFUSED,
+        "points that a collector refused of pushes that it took"
+    );
 }

@@ -17,20 +17,35 @@ pub const GATEWAY_SEND: &str = "gateway.send";
 /// A client applies what it received: the player sees it.
 pub const CLIENT_APPLY: &str = "client.apply";
 
+/// A player joins the world. Each span of `cli` is the root of a trace; kind client.
+pub const CLI_JOIN: &str = "cli.join";
+/// A player leaves the world.
+pub const CLI_LEAVE: &str = "cli.leave";
+/// A player plays by what standard input says, until that ends.
+pub const CLI_PLAY: &str = "cli.play";
+/// A player moves; one for each call.
+pub const CLI_MOVE: &str = "cli.move";
+/// Positions are watched.
+pub const CLI_WATCH: &str = "cli.watch";
+/// The zones are listed.
+pub const CLI_ZONES: &str = "cli.zones";
+/// The server is asked whether it serves.
+pub const CLI_STATUS: &str = "cli.status";
+
 /// The entity, as it is logged: `e` and hexadecimal digits.
 pub const ATTRIBUTE_ENTITY: &str = "meridian.entity";
 /// The zone's name.
 pub const ATTRIBUTE_ZONE: &str = "meridian.zone";
 /// The tick that is simulated or sent, a whole number.
 pub const ATTRIBUTE_TICK: &str = "meridian.tick";
-/// The number of the player's action, a whole number; its lowest bit says that it is traced.
+/// The number of the player's action, a whole number, as it is sent: its lowest bit says that it is traced.
 pub const ATTRIBUTE_SEQUENCE: &str = "meridian.sequence";
 /// The gateway's name: 16 hexadecimal digits.
 pub const ATTRIBUTE_GATEWAY: &str = "meridian.gateway";
 
 /// Semantic conventions for calls (<https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>): the system, here [`RPC_SYSTEM_GRPC`].
 pub const ATTRIBUTE_RPC_SYSTEM: &str = "rpc.system.name";
-/// The service with its package, for example `meridian.v1.GameServer`.
+/// The service with its package, for example `meridian.v1.GameServer`: beside an [`ATTRIBUTE_RPC_METHOD`] that does not name it.
 pub const ATTRIBUTE_RPC_SERVICE: &str = "rpc.service";
 /// The method with its service, for example `meridian.v1.GameServer/Move`.
 pub const ATTRIBUTE_RPC_METHOD: &str = "rpc.method";

@@ -1,7 +1,5 @@
 //! OTLP over gRPC and over HTTP (<https://opentelemetry.io/docs/specs/otlp/>).
 
-use std::time::Duration;
-
 use opentelemetry_proto::tonic::collector::{
     metrics::v1::{
         ExportMetricsServiceRequest, ExportMetricsServiceResponse, metrics_service_client::MetricsServiceClient,
@@ -10,31 +8,36 @@ use opentelemetry_proto::tonic::collector::{
 };
 use prost::Message;
 use tonic::{
-    Code, Request, Status,
+    Request,
     metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap},
     transport::{Channel, Endpoint},
 };
 
+use super::SendError;
 use crate::settings::{Destination, Protocol};
 
 /// Bytes of an answer that are read: there is a message of a few lines in it at most.
 const ANSWER_BYTES_MAX: u64 = 65_536;
 
+/// Characters of a collector's message that are kept: a line of a log.
+const MESSAGE_LENGTH_MAX: usize = 200;
+
 /// The media type of OTLP's messages.
 const PROTOBUF: &str = "application/x-protobuf";
 
-/// A request that the collector did not take.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub(crate) struct SendError {
-    /// Whether the same request may succeed later.
-    pub(crate) is_retryable: bool,
-    text: String,
+/// What a collector said of a request that it took.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// How many spans or points it refused for good.
+    pub(crate) rejected: u64,
+    /// Why, in its own words.
+    pub(crate) message: String,
 }
 
 /// The way to one collector for one signal.
 pub(crate) enum Transport {
     Grpc {
+        endpoint: Box<Endpoint>,
         channel: Channel,
         metadata: MetadataMap,
     },
@@ -50,8 +53,10 @@ impl Transport {
         match destination.protocol {
             Protocol::Grpc => {
                 let endpoint = Endpoint::from_shared(destination.endpoint.clone()).map_err(SendError::lasting)?;
+                let endpoint = endpoint.connect_timeout(destination.timeout);
                 Ok(Self::Grpc {
-                    channel: endpoint.connect_timeout(destination.timeout).connect_lazy(),
+                    channel: endpoint.connect_lazy(),
+                    endpoint: Box::new(endpoint),
                     metadata: to_metadata(&destination.headers),
                 })
             }
@@ -62,6 +67,7 @@ impl Transport {
                     .max_redirects(0)
                     .proxy(None)
                     .timeout_global(Some(destination.timeout))
+                    .tls_config(destination.tls.clone().unwrap_or_default())
                     .build()
                     .new_agent();
                 Ok(Self::Http {
@@ -72,58 +78,65 @@ impl Transport {
         }
     }
 
-    /// Sends spans within the limit; the number of those that the collector refused for good.
-    pub(crate) async fn send_spans(
-        &self,
-        request: ExportTraceServiceRequest,
-        limit: Duration,
-    ) -> Result<u64, SendError> {
+    /// Gives up the connection that an answer did not come on in time: it may be dead, which the system finds out after a quarter of
+    /// an hour. The next request gets a new one. Pings would find it out too, but collectors close connections for those.
+    pub(crate) fn renew(&mut self) {
+        match self {
+            Self::Grpc { endpoint, channel, .. } => *channel = endpoint.connect_lazy(),
+            // A connection whose answer was late is not used again anyway.
+            Self::Http { .. } => {}
+        }
+    }
+
+    /// Sends spans. Takes as long as the collector does: the caller sets the limit, and calls [`Self::renew`] after it.
+    pub(crate) async fn send_spans(&self, request: ExportTraceServiceRequest) -> Result<Answer, SendError> {
         let response = match self {
-            Self::Grpc { channel, metadata } => {
+            Self::Grpc { channel, metadata, .. } => {
                 let mut client = TraceServiceClient::new(channel.clone());
-                within(limit, client.export(with_metadata(request, metadata))).await?
+                client.export(with_metadata(request, metadata)).await?.into_inner()
             }
             Self::Http { .. } => {
-                let answer = self.post(request.encode_to_vec(), limit).await?;
+                let answer = self.post(request.encode_to_vec()).await?;
                 ExportTraceServiceResponse::decode(answer.as_slice()).unwrap_or_default()
             }
         };
-        let rejected = response.partial_success.map_or(0, |partial| partial.rejected_spans);
-        Ok(u64::try_from(rejected).unwrap_or(0))
+        Ok(response.partial_success.map_or_else(Answer::default, |partial| {
+            Answer::new(partial.rejected_spans, &partial.error_message)
+        }))
     }
 
-    /// Sends metrics within the limit; the number of points that the collector refused for good.
-    pub(crate) async fn send_metrics(
-        &self,
-        request: ExportMetricsServiceRequest,
-        limit: Duration,
-    ) -> Result<u64, SendError> {
+    /// Sends metrics, as [`Self::send_spans`] does spans.
+    pub(crate) async fn send_metrics(&self, request: ExportMetricsServiceRequest) -> Result<Answer, SendError> {
         let response = match self {
-            Self::Grpc { channel, metadata } => {
+            Self::Grpc { channel, metadata, .. } => {
                 let mut client = MetricsServiceClient::new(channel.clone());
-                within(limit, client.export(with_metadata(request, metadata))).await?
+                client.export(with_metadata(request, metadata)).await?.into_inner()
             }
             Self::Http { .. } => {
-                let answer = self.post(request.encode_to_vec(), limit).await?;
+                let answer = self.post(request.encode_to_vec()).await?;
                 ExportMetricsServiceResponse::decode(answer.as_slice()).unwrap_or_default()
             }
         };
-        let rejected = response
-            .partial_success
-            .map_or(0, |partial| partial.rejected_data_points);
-        Ok(u64::try_from(rejected).unwrap_or(0))
+        Ok(response.partial_success.map_or_else(Answer::default, |partial| {
+            Answer::new(partial.rejected_data_points, &partial.error_message)
+        }))
     }
 
-    async fn post(&self, body: Vec<u8>, limit: Duration) -> Result<Vec<u8>, SendError> {
+    async fn post(&self, body: Vec<u8>) -> Result<Vec<u8>, SendError> {
         let Self::Http { agent, destination } = self else {
             return Err(SendError::lasting("not an HTTP transport"));
         };
         let (agent, destination) = (agent.clone(), destination.clone());
         let request = tokio::task::spawn_blocking(move || post_blocking(&agent, &destination, &body));
-        match tokio::time::timeout(limit, request).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Err(SendError::passing(error)),
-            Err(_) => Err(SendError::late(limit)),
+        request.await.unwrap_or_else(|error| Err(SendError::passing(error)))
+    }
+}
+
+impl Answer {
+    fn new(rejected: i64, message: &str) -> Self {
+        Self {
+            rejected: u64::try_from(rejected).unwrap_or(0),
+            message: message.chars().take(MESSAGE_LENGTH_MAX).collect(),
         }
     }
 }
@@ -133,30 +146,16 @@ fn post_blocking(agent: &ureq::Agent, destination: &Destination, body: &[u8]) ->
     for (key, value) in &destination.headers {
         request = request.header(key, value);
     }
-    let mut response = request.send(body).map_err(SendError::passing)?;
-    let status = response.status().as_u16();
-    match status {
-        200..=299 => {
-            let answer = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
-            // The collector has taken it, whatever it says besides.
-            Ok(answer.unwrap_or_default())
-        }
-        // What the protocol names as retryable.
-        429 | 502 | 503 | 504 => Err(SendError::passing(format!("HTTP status {status}"))),
-        _ => Err(SendError::lasting(format!("HTTP status {status}"))),
+    let mut response = request.send(body)?;
+    let status = response.status();
+    if status.is_success() {
+        let answer = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        // The collector has taken it, whatever it says besides.
+        return Ok(answer.unwrap_or_default());
     }
-}
-
-/// The answer of a gRPC call, if it comes within the limit.
-async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T, SendError> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(SendError::from(status)),
-        Err(_) => Err(SendError::late(limit)),
-    }
+    let retry_after = response.headers().get("retry-after");
+    let retry_after = retry_after.and_then(|value| value.to_str().ok());
+    Err(SendError::of_http_status(status.as_u16(), retry_after))
 }
 
 fn with_metadata<T>(message: T, metadata: &MetadataMap) -> Request<T> {
@@ -174,44 +173,4 @@ fn to_metadata(headers: &[(String, String)]) -> MetadataMap {
         }
     }
     metadata
-}
-
-impl SendError {
-    fn passing(error: impl std::fmt::Display) -> Self {
-        Self {
-            is_retryable: true,
-            text: error.to_string(),
-        }
-    }
-
-    fn lasting(error: impl std::fmt::Display) -> Self {
-        Self {
-            is_retryable: false,
-            text: error.to_string(),
-        }
-    }
-
-    fn late(limit: Duration) -> Self {
-        Self::passing(format!("no answer within {} ms", limit.as_millis()))
-    }
-}
-
-impl From<Status> for SendError {
-    /// The codes that the protocol names as retryable.
-    fn from(status: Status) -> Self {
-        let is_retryable = matches!(
-            status.code(),
-            Code::Cancelled
-                | Code::DeadlineExceeded
-                | Code::ResourceExhausted
-                | Code::Aborted
-                | Code::OutOfRange
-                | Code::Unavailable
-                | Code::DataLoss
-        );
-        Self {
-            is_retryable,
-            text: format!("gRPC status {:?}: {}", status.code(), status.message()),
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Values of environment variables: bounded, and an error that names the variable for each that is not allowed.
 
-use std::{ops::RangeInclusive, str::FromStr};
+use std::{ffi::OsString, ops::RangeInclusive, str::FromStr};
 
 use thiserror::Error;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
@@ -11,6 +11,20 @@ const SHOWN_MAX: usize = 80;
 const LIST_BYTES_MAX: usize = 8192;
 /// Entries of a list.
 const LIST_LENGTH_MAX: usize = 64;
+/// Headers of the transport, and beginnings of such.
+const FRAMING_HEADERS: [&str; 10] = [
+    "connection",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+];
+const FRAMING_PREFIXES: [&str; 2] = ["content-", "grpc-"];
 
 /// An environment variable has a value that is not allowed.
 #[derive(Debug, Error)]
@@ -23,7 +37,7 @@ pub struct SettingsError {
 
 /// The environment, or what stands in for it.
 pub(super) struct Variables<'a> {
-    lookup: &'a dyn Fn(&str) -> Option<String>,
+    lookup: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
 impl SettingsError {
@@ -37,18 +51,24 @@ impl SettingsError {
 }
 
 impl<'a> Variables<'a> {
-    pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
         Self { lookup }
     }
 
     /// A value; an empty one is none, as the specification has it.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
-        let value = (self.lookup)(name)?.trim().to_owned();
-        (!value.is_empty()).then_some(value)
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, SettingsError> {
+        let Some(value) = (self.lookup)(name) else {
+            return Ok(None);
+        };
+        let Ok(value) = value.into_string() else {
+            return Err(SettingsError::new(name, "(not shown)", "it must be text in UTF-8"));
+        };
+        let value = value.trim();
+        Ok((!value.is_empty()).then(|| value.to_owned()))
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<bool, SettingsError> {
-        let Some(value) = self.text(name) else {
+        let Some(value) = self.text(name)? else {
             return Ok(false);
         };
         match value.to_ascii_lowercase().as_str() {
@@ -60,7 +80,7 @@ impl<'a> Variables<'a> {
 
     /// One of some words.
     pub(super) fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>, SettingsError> {
-        let Some(value) = self.text(name) else {
+        let Some(value) = self.text(name)? else {
             return Ok(None);
         };
         match choices.iter().find(|(word, _)| *word == value) {
@@ -75,19 +95,16 @@ impl<'a> Variables<'a> {
 
     pub(super) fn choice_of_signal<T: Copy>(
         &self,
-        of_signal: String,
+        of_signal: &str,
         general: &str,
         choices: &[(&str, T)],
     ) -> Result<Option<T>, SettingsError> {
-        let chosen = self.choice(&of_signal, choices)?;
-        if chosen.is_some() {
-            return Ok(chosen);
-        }
-        self.choice(general, choices)
+        let general = self.choice(general, choices)?;
+        Ok(self.choice(of_signal, choices)?.or(general))
     }
 
     pub(super) fn whole(&self, name: &str, default: u64, range: RangeInclusive<u64>) -> Result<u64, SettingsError> {
-        let Some(value) = self.text(name) else {
+        let Some(value) = self.text(name)? else {
             return Ok(default);
         };
         let parsed = value.parse().ok().filter(|value| range.contains(value));
@@ -110,7 +127,7 @@ impl<'a> Variables<'a> {
 
     /// A number from 0 to 1.
     pub(super) fn share(&self, name: &str, default: f64) -> Result<f64, SettingsError> {
-        let Some(value) = self.text(name) else {
+        let Some(value) = self.text(name)? else {
             return Ok(default);
         };
         let parsed = f64::from_str(&value).ok().filter(|share| (0.0..=1.0).contains(share));
@@ -119,7 +136,7 @@ impl<'a> Variables<'a> {
 
     /// A list such as `key=value,key2=value%202`.
     pub(super) fn pairs(&self, name: &str) -> Result<Vec<(String, String)>, SettingsError> {
-        let Some(list) = self.text(name) else {
+        let Some(list) = self.text(name)? else {
             return Ok(Vec::new());
         };
         // Not repeated: headers hold keys.
@@ -144,21 +161,33 @@ impl<'a> Variables<'a> {
         of_signal: &str,
         general: &str,
     ) -> Result<Vec<(String, String)>, SettingsError> {
-        let name = if self.text(of_signal).is_some() {
-            of_signal
-        } else {
-            general
-        };
+        let general = self.headers(general)?;
+        let own = self.headers(of_signal)?;
+        Ok(if own.is_empty() { general } else { own })
+    }
+
+    fn headers(&self, name: &str) -> Result<Vec<(String, String)>, SettingsError> {
         let headers = self.pairs(name)?;
         for (key, value) in &headers {
             let is_sendable = AsciiMetadataKey::from_str(key).is_ok() && AsciiMetadataValue::from_str(value).is_ok();
-            if !is_sendable || key.starts_with("content-") {
+            if !is_sendable {
                 let allowed = "every key must be the name of a header, and every value printable";
+                return Err(SettingsError::new(name, "(not shown)", allowed));
+            }
+            if is_framing(key) {
+                let allowed = format!("{key} says how a request is sent, and is not yours to give; leave it out");
                 return Err(SettingsError::new(name, "(not shown)", allowed));
             }
         }
         Ok(headers)
     }
+}
+
+/// Whether a header is the transport's own: with another value requests would be read wrongly.
+fn is_framing(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let is_of_a_kind = FRAMING_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
+    is_of_a_kind || FRAMING_HEADERS.contains(&key.as_str())
 }
 
 /// Undoes `%20` and its like; none if a percent sign is not followed by two digits, or what comes of it is no text.

@@ -3,14 +3,20 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use axum::{body::Bytes, extract::State, http::HeaderMap, http::StatusCode, routing::post};
+use axum::{
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse,
+    routing::post,
+};
 use opentelemetry_proto::tonic::{
     collector::{
         metrics::v1::{
-            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
             metrics_service_server::{MetricsService, MetricsServiceServer},
         },
         trace::v1::{
@@ -19,12 +25,12 @@ use opentelemetry_proto::tonic::{
         },
     },
     common::v1::{KeyValue, any_value::Value},
-    metrics::v1::Metric,
+    metrics::v1::{Metric, metric::Data},
     trace::v1::Span,
 };
 use prost::Message;
 use tokio::runtime::Runtime;
-use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+use tonic::{Code, Request, Response, Status, transport::server::TcpIncoming};
 
 /// A port that the system chooses.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -38,6 +44,12 @@ pub(crate) struct Manners {
     pub(crate) rejected: i64,
     /// The HTTP status that it answers with instead of success.
     pub(crate) status: Option<u16>,
+    /// How many points of each push it says it refuses.
+    pub(crate) rejected_points: i64,
+    /// After how many seconds it asks to come back when it answers with `status`.
+    pub(crate) retry_after: Option<u64>,
+    /// How many requests it answers with `status`; 0 is all of them.
+    pub(crate) refusals: usize,
 }
 
 /// What a collector was sent.
@@ -49,6 +61,8 @@ pub(crate) struct Received {
     pub(crate) keys: Vec<Option<String>>,
     /// Requests that came, also those that were not taken.
     pub(crate) requests: usize,
+    /// When each came.
+    times: Vec<Instant>,
 }
 
 /// A running collector. Dropping it closes its port and its connections.
@@ -123,6 +137,10 @@ impl Collector {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        self.received().times.clone()
+    }
+
     pub(crate) fn span_count(&self) -> usize {
         self.spans().len()
     }
@@ -150,6 +168,22 @@ impl Collector {
         resources
             .map(|resource| text(&resource.resource.as_ref().unwrap().attributes, key))
             .collect()
+    }
+
+    /// Points of the last push: a sum, a gauge or a histogram has some.
+    pub(crate) fn point_count(&self) -> u64 {
+        let received = self.received();
+        let resources = received.metrics.last().unwrap().resource_metrics.iter();
+        let metrics = resources
+            .flat_map(|resource| &resource.scope_metrics)
+            .flat_map(|scope| &scope.metrics);
+        let counts = metrics.map(|metric| match metric.data.as_ref().unwrap() {
+            Data::Gauge(gauge) => gauge.data_points.len(),
+            Data::Sum(sum) => sum.data_points.len(),
+            Data::Histogram(histogram) => histogram.data_points.len(),
+            other => panic!("{other:?} is not pushed"),
+        });
+        counts.sum::<usize>() as u64
     }
 
     /// The metric of this name in the last push.
@@ -190,17 +224,49 @@ pub(crate) fn text(attributes: &[KeyValue], key: &str) -> String {
 
 impl Service {
     async fn take(&self, key: Option<String>, keep: impl FnOnce(&mut Received)) -> Result<(), StatusCode> {
-        self.received.lock().unwrap().requests += 1;
+        {
+            let mut received = self.received.lock().unwrap();
+            received.requests += 1;
+            received.times.push(Instant::now());
+        }
         if !self.manners.delay.is_zero() {
             tokio::time::sleep(self.manners.delay).await;
         }
-        if let Some(status) = self.manners.status {
+        let mut received = self.received.lock().unwrap();
+        let is_refusing = self.manners.refusals == 0 || received.requests <= self.manners.refusals;
+        if let Some(status) = self.manners.status.filter(|_| is_refusing) {
             return Err(StatusCode::from_u16(status).unwrap());
         }
-        let mut received = self.received.lock().unwrap();
         received.keys.push(key);
         keep(&mut received);
         Ok(())
+    }
+
+    fn answer_to_push(&self) -> ExportMetricsServiceResponse {
+        let partial_success = (self.manners.rejected_points > 0).then(|| ExportMetricsPartialSuccess {
+            rejected_data_points: self.manners.rejected_points,
+            error_message: "not all".to_owned(),
+        });
+        ExportMetricsServiceResponse { partial_success }
+    }
+
+    /// A refusal as gRPC has it: 429 is a collector without resources.
+    fn refusal(&self, status: StatusCode) -> Status {
+        let code = if status == StatusCode::TOO_MANY_REQUESTS {
+            Code::ResourceExhausted
+        } else {
+            Code::Unavailable
+        };
+        let details = self.manners.retry_after.map_or_else(Vec::new, retry_info);
+        Status::with_details(code, status.to_string(), details.into())
+    }
+
+    /// A refusal as HTTP has it.
+    fn refusal_over_http(&self, status: StatusCode) -> axum::response::Response {
+        match self.manners.retry_after {
+            Some(seconds) => (status, [("retry-after", seconds.to_string())]).into_response(),
+            None => status.into_response(),
+        }
     }
 
     fn answer(&self) -> ExportTraceServiceResponse {
@@ -226,7 +292,7 @@ impl TraceService for Service {
         let taken = self
             .take(key, |received| received.traces.push(request.into_inner()))
             .await;
-        taken.map_err(|status| Status::unavailable(status.to_string()))?;
+        taken.map_err(|status| self.refusal(status))?;
         Ok(Response::new(self.answer()))
     }
 }
@@ -241,8 +307,8 @@ impl MetricsService for Service {
         let taken = self
             .take(key, |received| received.metrics.push(request.into_inner()))
             .await;
-        taken.map_err(|status| Status::unavailable(status.to_string()))?;
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
+        taken.map_err(|status| self.refusal(status))?;
+        Ok(Response::new(self.answer_to_push()))
     }
 }
 
@@ -251,18 +317,34 @@ fn key_in(headers: &HeaderMap) -> Option<String> {
     Some(headers.get("key")?.to_str().unwrap().to_owned())
 }
 
-async fn take_traces(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> Result<Vec<u8>, StatusCode> {
+async fn take_traces(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> axum::response::Response {
     let request = ExportTraceServiceRequest::decode(body).unwrap();
-    service
-        .take(key_in(&headers), |received| received.traces.push(request))
-        .await?;
-    Ok(service.answer().encode_to_vec())
+    let taken = service.take(key_in(&headers), |received| received.traces.push(request));
+    match taken.await {
+        Ok(()) => service.answer().encode_to_vec().into_response(),
+        Err(status) => service.refusal_over_http(status),
+    }
 }
 
-async fn take_metrics(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> Result<Vec<u8>, StatusCode> {
+async fn take_metrics(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> axum::response::Response {
     let request = ExportMetricsServiceRequest::decode(body).unwrap();
-    service
-        .take(key_in(&headers), |received| received.metrics.push(request))
-        .await?;
-    Ok(ExportMetricsServiceResponse::default().encode_to_vec())
+    let taken = service.take(key_in(&headers), |received| received.metrics.push(request));
+    match taken.await {
+        Ok(()) => service.answer_to_push().encode_to_vec().into_response(),
+        Err(status) => service.refusal_over_http(status),
+    }
+}
+
+/// A `google.rpc.Status` whose one detail is a `google.rpc.RetryInfo`, written field by field.
+fn retry_info(seconds: u64) -> Vec<u8> {
+    /// A field of bytes, or of a message.
+    fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).ok().filter(|length| *length < 128).unwrap();
+        [&[tag << 3 | 2, length], content].concat()
+    }
+    let mut delay = vec![1 << 3];
+    prost::encode_length_delimiter(usize::try_from(seconds).unwrap(), &mut delay).unwrap();
+    let info = field(1, &delay);
+    let url = field(1, b"type.googleapis.com/google.rpc.RetryInfo");
+    field(3, &[url, field(2, &info)].concat())
 }

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails by panicking")]
 
 mod collector;
+mod ending;
 mod installed;
 mod layer;
+mod proxy;
 mod trouble;
 
 use std::{
@@ -57,6 +59,8 @@ impl Fixture {
 pub(crate) const EXPORTED: &str = "meridian_telemetry_spans_exported_total";
 pub(crate) const QUEUE_FULL: &str = "meridian_telemetry_spans_dropped_total{reason=\"queue_full\"}";
 pub(crate) const EXPORT_FAILED: &str = "meridian_telemetry_spans_dropped_total{reason=\"export_failed\"}";
+pub(crate) const PROCESS_ENDED: &str = "meridian_telemetry_spans_dropped_total{reason=\"process_ended\"}";
+pub(crate) const QUEUE_LENGTH: &str = "meridian_telemetry_queue_length";
 pub(crate) const FAILURES: &str = "meridian_telemetry_export_failures_total";
 
 pub(crate) fn settings(variables: &[(&str, String)], push_metrics: bool) -> ExportSettings {
@@ -255,6 +259,44 @@ fn metrics_are_pushed(collector: &Collector, protocol: &str) {
         panic!("a histogram");
     };
     assert!(collector.metric("process_cpu_seconds_total").is_some());
+}
+
+#[test]
+fn points_that_a_collector_refuses_are_counted() {
+    const REFUSED: &str = "meridian_telemetry_metric_points_refused_total";
+    let metrics = Metrics::install().unwrap();
+    metrics::counter!("refused_total").increment(1);
+    let variables = |collector: &Collector, protocol| {
+        let mut variables = to_collector(collector.address, protocol);
+        variables.push(("OTEL_TRACES_EXPORTER", "none".to_owned()));
+        variables
+    };
+    for (rejected_points, protocol) in [(2, "grpc"), (999_999, "http/protobuf")] {
+        let manners = Manners {
+            rejected_points,
+            ..Manners::default()
+        };
+        let collector = match protocol {
+            "grpc" => Collector::grpc(manners),
+            _ => Collector::http(manners),
+        };
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let settings = settings(&variables(&collector, protocol), true);
+        let exporter = metrics::with_local_recorder(&recorder, || Exporter::start(settings, Some(&metrics)));
+        let exporter = exporter.unwrap().unwrap();
+        assert!(!exporter.flush(PATIENCE), "not all was taken");
+        let fixture = Fixture {
+            exporter,
+            counts: recorder.handle(),
+        };
+        let sent = collector.point_count();
+        assert!(sent > 2);
+        assert_eq!(fixture.count(REFUSED), sent.min(rejected_points as u64));
+        assert_eq!(
+            fixture.count("meridian_telemetry_metric_pushes_total{outcome=\"done\"}"),
+            1
+        );
+    }
 }
 
 #[test]

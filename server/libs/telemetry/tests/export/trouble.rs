@@ -1,10 +1,11 @@
 //! Collectors that are away, slow or not willing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::{
-    EXPORT_FAILED, EXPORTED, FAILURES, Fixture, PATIENCE, QUEUE_FULL,
+    EXPORT_FAILED, EXPORTED, FAILURES, Fixture, PATIENCE, QUEUE_FULL, QUEUE_LENGTH as QUEUE_LENGTH_TOLD,
     collector::{Collector, Manners, free_address},
+    proxy::Proxy,
     span, to_collector, until,
 };
 
@@ -123,18 +124,126 @@ fn spans_that_a_collector_takes_in_part_are_counted_apart() {
     for _ in 0..5 {
         fixture.exporter.record(span("some", true));
     }
-    assert!(fixture.exporter.flush(PATIENCE));
+    assert!(!fixture.exporter.flush(PATIENCE), "not all was taken");
     assert_eq!((fixture.count(EXPORTED), fixture.count(EXPORT_FAILED)), (3, 2));
 }
 
+fn a_dead_connection_is_left(collector: &Collector, protocol: &str) {
+    let proxy = Proxy::to(collector.address);
+    let mut variables = short_queue(proxy.address, protocol);
+    variables.push(("OTEL_EXPORTER_OTLP_TIMEOUT", "500".to_owned()));
+    let fixture = Fixture::start(&variables);
+    fixture.exporter.record(span("before", true));
+    until("the first connection works", || fixture.count(EXPORTED) == 1);
+    proxy.freeze();
+    fixture.exporter.record(span("after", true));
+    until("the batch is through", || {
+        fixture.count(EXPORTED) + fixture.count(EXPORT_FAILED) == 2
+    });
+    assert_eq!(fixture.count(EXPORT_FAILED), 0);
+    assert_eq!(collector.span("after").name, "after");
+    assert!(proxy.connections() >= 2);
+}
+
 #[test]
-fn an_end_without_a_collector_is_not_held_up() {
-    let fixture = Fixture::start(&to_collector(free_address(), "grpc"));
-    for _ in 0..5000 {
-        fixture.exporter.record(span("lost", true));
+fn a_dead_connection_is_left_for_a_new_one_over_grpc() {
+    a_dead_connection_is_left(&Collector::grpc(Manners::default()), "grpc");
+}
+
+#[test]
+fn a_dead_connection_is_left_for_a_new_one_over_http() {
+    a_dead_connection_is_left(&Collector::http(Manners::default()), "http/protobuf");
+}
+
+#[test]
+fn the_length_of_the_queue_is_told_while_a_batch_is_under_way() {
+    let collector = Collector::grpc(Manners {
+        delay: PATIENCE * 10,
+        ..Manners::default()
+    });
+    let mut variables = short_queue(collector.address, "grpc");
+    variables.push(("OTEL_EXPORTER_OTLP_TIMEOUT", "60000".to_owned()));
+    variables.push(("OTEL_BSP_EXPORT_TIMEOUT", "300000".to_owned()));
+    let fixture = Fixture::start(&variables);
+    fixture.exporter.record(span("first", true));
+    until("a batch is under way", || collector.received().requests == 1);
+    for length in [5, QUEUE_LENGTH] {
+        while fixture.exporter.queue_length() < length {
+            fixture.exporter.record(span("next", true));
+        }
+        until("it is told", || fixture.count(QUEUE_LENGTH_TOLD) == length as u64);
     }
-    let began = Instant::now();
-    drop(fixture.exporter);
-    // Two seconds are promised; the rest is the machine's.
-    assert!(began.elapsed() < PATIENCE);
+    assert_eq!((fixture.count(FAILURES), collector.received().requests), (0, 1));
+}
+
+#[test]
+fn a_batch_is_given_up_when_its_time_is_over() {
+    let collector = Collector::grpc(Manners {
+        delay: PATIENCE * 10,
+        ..Manners::default()
+    });
+    let mut variables = short_queue(collector.address, "grpc");
+    variables.push(("OTEL_EXPORTER_OTLP_TIMEOUT", "60000".to_owned()));
+    variables.push(("OTEL_BSP_EXPORT_TIMEOUT", "50".to_owned()));
+    let fixture = Fixture::start(&variables);
+    fixture.exporter.record(span("alone", true));
+    until("it is given up", || fixture.count(EXPORT_FAILED) == 1);
+    assert_eq!(fixture.count(FAILURES), 1, "no time was left for another attempt");
+}
+
+/// A collector that refuses the first request and asks for a pause gets the second after it.
+fn the_pause_is_kept(protocol: &str, status: u16) {
+    const ASKED: Duration = Duration::from_secs(2);
+    let manners = Manners {
+        status: Some(status),
+        retry_after: Some(ASKED.as_secs()),
+        refusals: 1,
+        ..Manners::default()
+    };
+    let collector = match protocol {
+        "grpc" => Collector::grpc(manners),
+        _ => Collector::http(manners),
+    };
+    let mut variables = short_queue(collector.address, protocol);
+    // The pause is the collector's time, not the batch's.
+    variables.push(("OTEL_BSP_EXPORT_TIMEOUT", "1900".to_owned()));
+    let fixture = Fixture::start(&variables);
+    fixture.exporter.record(span("early", true));
+    until("it is refused", || fixture.count(FAILURES) == 1);
+    let refused = collector.times()[0];
+    // Somebody in a hurry does not shorten it, and is told that nothing was taken.
+    assert!(!fixture.exporter.flush(Duration::from_millis(1)));
+    fixture.exporter.record(span("meanwhile", true));
+    until("both are through", || {
+        fixture.count(EXPORTED) + fixture.count(EXPORT_FAILED) == 2
+    });
+    assert_eq!(fixture.count(EXPORTED), 2, "{protocol}");
+    assert!(
+        collector.times()[1].duration_since(refused) >= ASKED,
+        "the collector was left alone"
+    );
+}
+
+#[test]
+fn a_pause_that_a_collector_asks_for_is_kept_over_http() {
+    the_pause_is_kept("http/protobuf", 503);
+    the_pause_is_kept("http/protobuf", 429);
+}
+
+#[test]
+fn a_pause_that_a_collector_asks_for_is_kept_over_grpc() {
+    the_pause_is_kept("grpc", 503);
+    the_pause_is_kept("grpc", 429);
+}
+
+#[test]
+fn a_collector_without_resources_that_names_no_pause_is_not_asked_again() {
+    let collector = Collector::grpc(Manners {
+        status: Some(429),
+        ..Manners::default()
+    });
+    let fixture = Fixture::start(&short_queue(collector.address, "grpc"));
+    fixture.exporter.record(span("alone", true));
+    until("it is dropped", || fixture.count(EXPORT_FAILED) == 1);
+    assert_eq!(collector.received().requests, 1);
 }
