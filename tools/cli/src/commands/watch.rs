@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meridian_rpc::WATCHED_ENTITIES_MAX;
 use meridian_rpc::v1::watch_positions_request::Filter;
-use meridian_rpc::v1::{Area, Entities, WatchPositionsRequest, WatchPositionsResponse};
+use meridian_rpc::v1::{Area, Entities, TracedMove, WatchPositionsRequest, WatchPositionsResponse};
 use meridian_telemetry::TraceContext;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,9 +26,9 @@ struct WatchResult {
     command: &'static str,
     #[serde(flatten)]
     place: Place,
-    /// From the end of the tick until the server sent this.
+    /// From when the tick was due until the server sent this.
     age_ms: f64,
-    /// The trace of the move that this shows for the first time, if there is one that is traced.
+    /// The trace of the entity's move that this shows for the first time, if there is one that is traced.
     trace_id: Option<String>,
 }
 
@@ -174,13 +174,12 @@ async fn print(
                 &format!("{} answers were not sent, for this did not keep up", answer.missed),
             )?;
         }
-        let trace_id = TraceContext::parse(&answer.traceparent).map(|trace| trace_id(&trace));
         for position in answer.positions {
             let result = WatchResult {
                 command: "watch",
+                trace_id: trace_of(position.entity_id, &answer.traced),
                 place: check_place(Some(position)).map_err(|reason| client.malformed(reason))?,
                 age_ms: Duration::from_micros(answer.age_us).as_secs_f64() * 1_000.0,
-                trace_id: trace_id.clone(),
             };
             output.result(&result)?;
             if end.count() {
@@ -190,9 +189,38 @@ async fn print(
     }
 }
 
+/// The trace of the move of this entity that an answer shows, of all that it names. One that is no `traceparent` is none.
+fn trace_of(entity: u64, traced: &[TracedMove]) -> Option<String> {
+    let mut own = traced.iter().filter(|moved| moved.entity_id == entity);
+    own.find_map(|moved| TraceContext::parse(&moved.traceparent))
+        .map(|trace| trace_id(&trace))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_is_told_of_who_moved_and_of_nobody_else() {
+        let moved = |entity_id, traceparent: &str| TracedMove {
+            entity_id,
+            traceparent: traceparent.to_owned(),
+        };
+        let traced = [
+            moved(7, "nonsense"),
+            moved(8, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            moved(9, "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ];
+        assert_eq!(
+            trace_of(8, &traced).as_deref(),
+            Some("0af7651916cd43dd8448eb211c80319c")
+        );
+        assert_eq!(
+            trace_of(9, &traced).as_deref(),
+            Some("1af7651916cd43dd8448eb211c80319c")
+        );
+        assert_eq!((trace_of(7, &traced), trace_of(1, &traced)), (None, None));
+    }
 
     #[test]
     fn everything_is_watched_unless_something_is_named() {

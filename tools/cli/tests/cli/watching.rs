@@ -23,7 +23,7 @@ fn a_watch_tells_positions_until_it_has_told_enough() {
             (&"watch".into(), &"e1000100000001".into())
         );
         assert_eq!((line["age_ms"].as_f64(), line["zone"].as_u64()), (Some(1.5), Some(1)));
-        assert_eq!(line["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+        assert!(line["trace_id"].is_null(), "nobody moves: {line}");
     }
     let ticks: Vec<_> = lines.iter().map(|line| line["tick"].as_u64().unwrap()).collect();
     assert!(ticks.is_sorted_by(|one, next| one < next), "{ticks:?}");
@@ -37,6 +37,30 @@ fn a_watch_tells_positions_until_it_has_told_enough() {
         "{people:?}"
     );
     assert!(people.out.contains("1.50 ms old"), "{people:?}");
+}
+
+#[test]
+fn a_position_names_the_trace_of_the_move_that_it_shows_and_of_no_other() {
+    let server = TestServer::start();
+    let cli = Program::of(&server);
+    cli.json(&["join", "--name", "Ada"]).result();
+    let bob = cli.json(&["join", "--name", "Bob"]).result();
+    let watch = cli.start(&["--json", "watch"]);
+    watch.line();
+    let moved = cli.json(&["move", "west", "--ticks", "2"]).result();
+    let mut traced = Vec::new();
+    loop {
+        let line: Value = serde_json::from_str(&watch.line()).unwrap();
+        if line["trace_id"].is_string() {
+            traced.push((line["entity"].clone(), line["trace_id"].clone()));
+        }
+        if line["tick"].as_u64() > moved["last_tick"].as_u64() {
+            break;
+        }
+    }
+    kill_process(watch.pid(), Signal::TERM).unwrap();
+    watch.end();
+    assert_eq!(traced, [(bob["entity"].clone(), moved["trace_id"].clone())]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn at(entity_id: u64, epoch: u64, tick: u64, x: f32, z: f32) -> WatchPositionsRe
         }],
         missed: 0,
         age_us: 4_000,
-        traceparent: String::new(),
+        traced: Vec::new(),
     }
 }
 
