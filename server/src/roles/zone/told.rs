@@ -42,7 +42,7 @@ pub(super) struct Told {
     announced: Option<(LeaseEpoch, Option<Box<dyn Announcement>>)>,
     took_us: Vec<u32>,
     /// From one telling to the next: a second.
-    every_ticks: usize,
+    every_ticks: u32,
 }
 
 impl Told {
@@ -52,7 +52,7 @@ impl Told {
             here,
             announced: None,
             took_us: Vec::new(),
-            every_ticks: usize::from(rate.hz()),
+            every_ticks: rate.hz(),
         }
     }
 
@@ -83,7 +83,7 @@ impl Told {
             };
             self.announced = Some((lease, member.cluster.announce(kind, addresses)));
         }
-        if self.took_us.len() < self.every_ticks {
+        if self.took_us.len() < self.every_ticks as usize {
             return;
         }
         let mut took_us = std::mem::take(&mut self.took_us);
