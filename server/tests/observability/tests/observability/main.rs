@@ -22,6 +22,7 @@ mod player;
 mod positions;
 mod rotel;
 mod rules;
+mod streams;
 mod support;
 mod traces;
 mod yaml;
