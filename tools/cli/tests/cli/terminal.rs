@@ -139,6 +139,14 @@ impl Terminal {
     }
 }
 
+impl Drop for Terminal {
+    /// The terminal ends with the test that failed in the middle of it, and who runs in it is told so.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn history(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("meridian/history")).unwrap_or_default()
 }
