@@ -1,36 +1,48 @@
 //! The command line: options, commands, and what `--help` says of them. The prompt reads its lines by the same rules.
 
+mod values;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{FalseyValueParser, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use meridian_rpc::MOVE_TICKS_MAX;
 
-/// Longest `--timeout`, and longest `--seconds`.
-const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Farthest walk of one command, in metres: from end to end of a large world, and thirty minutes on foot.
-const METRES_MAX: f32 = 10_000.0;
+use crate::error::CliError;
 
+pub use values::parse_duration;
+
+use values::{parse_area, parse_entity, parse_metres, parse_name, parse_part, parse_url};
+
+/// Turns `--json` on, but for what means no.
+const JSON_VARIABLE: &str = "MERIDIAN_CLI_JSON";
 const AFTER_HELP: &str = "\
 Who acts: `join` asks auth for a session and keeps it in a file that only its user can read, one for each auth and name, in \
 $XDG_STATE_HOME/meridian (~/.local/state/meridian if that is not set). Later commands act as the player that joined last, or as \
 --name. A session that is about to expire is renewed; one that auth does not know any more ends, and `join` begins another.
 
-Every result comes with its latency, in milliseconds and in ticks of the world, and with the id of its trace. Of a move the server \
-says where the time went: route (to the zone), tick wait (for the next tick), simulate; the rest is network. Spans go to where \
+Every answer comes with its latency, in milliseconds and in ticks of the world, and with the id of its trace. Of a move the server \
+says where the time went: route (to the zone), tick wait (for the next tick), simulate; the rest is network. A watch tells latency and \
+trace once, of its first answer (the live map when it ends); a position has the trace of the move that it shows, if there is one. Spans go to where \
 OTEL_EXPORTER_OTLP_ENDPOINT says, if it is set.
 
-With --json standard output has one JSON object per line: results have `command`, remarks have `notice`, errors have `error` (a \
-word that stays the same), `code`, `message` and `exit_code`.
+With --json standard output has one JSON object per line: results have `command`, remarks and help have `notice`, errors, also of the \
+command line, have `error` (a word that stays the same), `code`, `message` and `exit_code`.
+
+SIGINT (Ctrl-C), SIGTERM and SIGHUP end what goes on; at once if it does not end within a second, or with a second signal. At the prompt of a \
+terminal Ctrl-C ends the command and the prompt goes on.
 
 Exit codes:
-  0  done; also if who reads the output goes away, and if Ctrl-C ends a watch
+  0  done; also if who reads the output goes away, and if a signal ends a watch in order
   1  an error that has no code of its own
   2  the command line is wrong
   3  the server or auth cannot be reached, or went away
   4  not permitted: no session, or the token is not accepted
   5  refused: an argument, or the player has not joined, or too much at once
   6  no answer in time, or nobody can do it now
+  129, 130, 143  SIGHUP, SIGINT or SIGTERM ended it before it was done
 
 Examples:
   cli join --name Ada                     come into the world as Ada
@@ -72,15 +84,15 @@ pub struct Options {
     #[arg(long, value_name = "NAME", env = "MERIDIAN_CLI_NAME", value_parser = parse_name, global = true)]
     pub name: Option<String>,
 
-    /// File that keeps the session, instead of the one in the state folder
+    /// File that keeps the session of one player, instead of one in the state folder; what holds something else is left as it is
     #[arg(long, value_name = "FILE", env = "MERIDIAN_CLI_SESSION", global = true)]
     pub session: Option<PathBuf>,
 
     /// Print one JSON object per line
-    #[arg(long, env = "MERIDIAN_CLI_JSON", global = true)]
+    #[arg(long, env = JSON_VARIABLE, value_parser = FalseyValueParser::new(), global = true)]
     pub json: bool,
 
-    /// How long an answer may take, such as 500ms, 10s or 1m; a watch and a play have no end but what begins them
+    /// How long an answer may take, such as 500ms, 10s or 1m; a watch has to begin within it
     #[arg(long, value_name = "DURATION", env = "MERIDIAN_CLI_TIMEOUT", default_value = "10s", value_parser = parse_duration, global = true)]
     pub timeout: Duration,
 }
@@ -139,7 +151,7 @@ pub struct MoveArgs {
     #[arg(long)]
     pub jump: bool,
 
-    /// Do not wait for the end of the last move: what is told next replaces the rest of it
+    /// Do not wait until the last tick of the move: what is told next replaces the rest of it
     #[arg(long)]
     pub no_wait: bool,
 }
@@ -155,8 +167,8 @@ pub struct WatchArgs {
     #[arg(long, value_name = "ID", value_parser = parse_entity, num_args = 1..)]
     pub entity: Vec<u64>,
 
-    /// End after so many seconds
-    #[arg(long, value_name = "N", value_parser = parse_seconds, conflicts_with = "count")]
+    /// End after so many seconds, or another duration such as 500ms or 1m
+    #[arg(long, value_name = "N", value_parser = parse_duration, conflicts_with = "count")]
     pub seconds: Option<Duration>,
 
     /// End after so many positions
@@ -257,7 +269,7 @@ pub struct PlayLine {
     name = "",
     no_binary_name = true,
     disable_version_flag = true,
-    disable_help_flag = true,
+    about = "Commands of the prompt; `exit` or Ctrl-D leaves it",
     override_usage = "COMMAND [ARGUMENTS]"
 )]
 pub struct PromptLine {
@@ -281,90 +293,34 @@ pub enum PromptCommand {
     Exit,
 }
 
-/// Reads `500ms`, `10s`, `1.5s`, `2m`, or a number of seconds.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, unit_s) = if let Some(number) = text.strip_suffix("ms") {
-        (number, 1e-3)
-    } else if let Some(number) = text.strip_suffix('s') {
-        (number, 1.0)
-    } else if let Some(number) = text.strip_suffix('m') {
-        (number, 60.0)
-    } else {
-        (text, 1.0)
+/// What a command line or a line came to that is no command.
+pub enum Misread {
+    /// It asked for help, or for the version.
+    Help(String),
+    /// It makes no sense.
+    Error(CliError),
+}
+
+/// What clap says, without what begins and ends it.
+pub fn misread_as(error: &clap::Error) -> Misread {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Misread::Help(text.trim_end().to_owned()),
+        _ => Misread::Error(CliError::Usage(
+            text.trim_end().trim_start_matches("error: ").to_owned(),
+        )),
+    }
+}
+
+/// Whether a command line asks for `--json` that cannot be read as a whole.
+pub fn wants_json() -> bool {
+    let mut options = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    let variable = std::env::var_os(JSON_VARIABLE);
+    let is_on = |value: &std::ffi::OsStr| {
+        let read = FalseyValueParser::new().parse_ref(&clap::Command::new(""), None, value);
+        read.unwrap_or(false)
     };
-    let seconds = number.parse::<f64>().ok().map(|number| number * unit_s);
-    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    match duration {
-        Some(duration) if !duration.is_zero() && duration <= DURATION_MAX => Ok(duration),
-        _ => Err("a duration is a number above 0 with ms, s or m, of a day at most, such as 500ms or 10s".to_owned()),
-    }
-}
-
-fn parse_seconds(text: &str) -> Result<Duration, String> {
-    parse_duration(text)
-}
-
-/// Takes `127.0.0.1:7650` too. TLS is not spoken: the API is for the machine or the private network of the servers.
-fn parse_url(text: &str) -> Result<String, String> {
-    let url = if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("http://{text}")
-    };
-    let uri: tonic::codegen::http::Uri = url.parse().map_err(|error| format!("this is no address: {error}"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err("an address begins with http://".to_owned());
-    }
-    if uri
-        .authority()
-        .is_none_or(|authority| authority.host().is_empty() || authority.as_str().contains('@'))
-    {
-        return Err("an address names a host: http://127.0.0.1:7650".to_owned());
-    }
-    Ok(url.trim_end_matches('/').to_owned())
-}
-
-fn parse_name(text: &str) -> Result<String, String> {
-    meridian_session::validate_name(text)
-        .map(str::to_owned)
-        .map_err(|error| error.to_string())
-}
-
-fn parse_number(text: &str) -> Option<f32> {
-    text.trim().parse().ok().filter(|number: &f32| number.is_finite())
-}
-
-fn parse_part(text: &str) -> Result<f32, String> {
-    let part = parse_number(text).filter(|part| part.abs() <= 1.0);
-    part.ok_or_else(|| "a part of full speed is a number from -1 to 1".to_owned())
-}
-
-fn parse_metres(text: &str) -> Result<f32, String> {
-    let metres = parse_number(text).filter(|metres| *metres > 0.0 && *metres <= METRES_MAX);
-    metres.ok_or_else(|| format!("metres are a number above 0, at most {METRES_MAX}"))
-}
-
-fn parse_area(text: &str) -> Result<WatchedArea, String> {
-    let numbers: Vec<_> = text.split(',').map(parse_number).collect();
-    match *numbers.as_slice() {
-        [Some(min_x), Some(min_z), Some(max_x), Some(max_z)] if min_x <= max_x && min_z <= max_z => Ok(WatchedArea {
-            min_x,
-            min_z,
-            max_x,
-            max_z,
-        }),
-        _ => Err("an area is four numbers, x0,z0,x1,z1, with x0 <= x1 and z0 <= z1, such as -10,-10,10,10".to_owned()),
-    }
-}
-
-fn parse_entity(text: &str) -> Result<u64, String> {
-    let id = match text.strip_prefix('e') {
-        // The parser of numbers takes a plus, an id has none.
-        Some(digits) if digits.starts_with('+') => None,
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    };
-    id.ok_or_else(|| "an entity is e and hexadecimal digits, as in e1000100000001, or a number".to_owned())
+    options.any(|option| option == "--json") || variable.as_deref().is_some_and(is_on)
 }
 
 #[cfg(test)]
@@ -430,66 +386,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn addresses_are_completed_and_checked() {
-        assert_eq!(parse_url("127.0.0.1:7650"), Ok("http://127.0.0.1:7650".to_owned()));
-        assert_eq!(parse_url("http://[::1]:7650/"), Ok("http://[::1]:7650".to_owned()));
-        for wrong in [
-            "",
-            "https://127.0.0.1:7650",
-            "http://",
-            "http://a:b@c",
-            "ftp://x",
-            "http://a b",
-        ] {
-            assert!(parse_url(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn durations_have_a_unit_or_are_seconds() {
-        for (text, milliseconds) in [
-            ("500ms", 500),
-            ("10s", 10_000),
-            ("2", 2_000),
-            ("1.5s", 1_500),
-            ("2m", 120_000),
-        ] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        for wrong in ["", "0", "-1s", "nan", "inf", "1h", "ms", "25000m", "1e300s"] {
-            assert!(parse_duration(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn entities_are_named_as_results_name_them_or_as_numbers() {
-        let shown = meridian_ids::WorldEntityId(0x1_0001_0000_0001).to_string();
-        assert_eq!(parse_entity(&shown), Ok(0x1_0001_0000_0001));
-        assert_eq!(parse_entity("17"), Ok(17));
-        for wrong in ["", "e", "e+1", "-1", "eg", "e11112222333344445"] {
-            assert!(parse_entity(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn areas_are_four_numbers_in_order() {
-        let area = WatchedArea {
-            min_x: -10.0,
-            min_z: -5.5,
-            max_x: 10.0,
-            max_z: 5.0,
-        };
-        assert_eq!(parse_area("-10,-5.5, 10,5"), Ok(area));
-        for wrong in ["", "1,2,3", "1,2,3,4,5", "10,0,-10,0", "0,nan,1,1", "0,0,inf,1"] {
-            assert!(parse_area(wrong).is_err(), "{wrong}");
-        }
-    }
-
     proptest! {
         #[test]
-        fn no_text_breaks_a_parser(text in ".{0,40}") {
-            let _ = (parse_url(&text), parse_duration(&text), parse_entity(&text), parse_area(&text), parse_move(&text));
+        fn no_text_breaks_the_reading_of_a_move(text in ".{0,40}") {
+            let _ = parse_move(&text);
         }
     }
 }

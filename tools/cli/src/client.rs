@@ -195,7 +195,11 @@ impl Client {
         // A server's own status has no source; the source of others is what the connection says.
         let Some(mut cause) = status.source() else {
             return match is_garbled(&status) {
-                true => self.malformed(printable(status.message())),
+                // Another service's port, most likely: its HTTP says what no gRPC does.
+                true => self.malformed(format!(
+                    "{}; is this its gRPC port? The default is 7650",
+                    printable(status.message())
+                )),
                 false => CliError::Refused(Box::new(status)),
             };
         };

@@ -15,7 +15,8 @@ use crate::client::{Client, Place};
 use crate::error::{CliError, EXIT_OK};
 use crate::output::Output;
 use crate::session::{Sessions, StoredSession};
-use crate::trace::{ActionTrace, trace_id};
+use crate::signals::Signals;
+use crate::trace::{Action, ActionTrace, trace_id};
 
 /// What commands share, and what stays from one to the next at the prompt.
 pub struct Context {
@@ -91,9 +92,9 @@ impl Context {
         self.tick_rate_hz = Some(tick_rate_hz);
     }
 
-    /// Begins an action, which calls `method`, and its trace; the one before ends.
-    pub fn begin(&mut self, name: &'static str, method: &'static str) -> TraceContext {
-        let action = ActionTrace::begin(name, method);
+    /// Begins an action and its trace; the one before ends.
+    pub fn begin(&mut self, action: Action) -> TraceContext {
+        let action = ActionTrace::begin(action);
         let context = action.context();
         self.action = Some(action);
         context
@@ -131,17 +132,33 @@ impl Context {
     }
 }
 
-/// Does what a command says, prints what comes of it, and tells the exit code.
-pub async fn execute(context: &mut Context, command: Command) -> u8 {
-    let done = match command {
+/// Does what a command says until a signal ends it, prints what comes of it, and tells the exit code. The signal stays for who called.
+pub async fn execute(context: &mut Context, command: Command, signals: &Signals) -> u8 {
+    // It ends with signals by itself, and well.
+    if let Command::Watch(arguments) = command {
+        let done = watch::run(context, &arguments, signals).await;
+        return end(context, done);
+    }
+    let done = tokio::select! {
+        done = act(context, command) => done,
+        signal = signals.received() => Err(CliError::Interrupted(signal).into()),
+    };
+    end(context, done)
+}
+
+async fn act(context: &mut Context, command: Command) -> Result<(), Ended> {
+    match command {
         Command::Join => join::run(context).await,
         Command::Leave => leave::run(context).await,
         Command::Move(arguments) => walk::run(context, &arguments).await,
-        Command::Watch(arguments) => watch::run(context, &arguments).await,
+        Command::Watch(_) => Ok(()),
         Command::Zones => zones::run(context).await,
         Command::Play => play::run(context).await,
         Command::Status => health::run(context).await,
-    };
+    }
+}
+
+fn end(context: &mut Context, done: Result<(), Ended>) -> u8 {
     match done {
         Ok(()) => {
             context.action = None;

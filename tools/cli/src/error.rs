@@ -8,6 +8,8 @@ use meridian_rpc::code_name;
 use serde::Serialize;
 use tonic::{Code, Status};
 
+use crate::signals::EndSignal;
+
 /// Exit code: done.
 pub const EXIT_OK: u8 = 0;
 /// Exit code: an error that has no code of its own.
@@ -43,7 +45,7 @@ pub enum CliError {
         reason: String,
     },
     /// The connection broke in the middle of something.
-    #[error("lost the server at {server}: {reason}; if it is running, is this the address of its gRPC API?")]
+    #[error("lost the server at {server}: {reason}; if it is running, is this its gRPC port? The default is 7650")]
     ConnectionLost {
         /// Where it was.
         server: String,
@@ -161,9 +163,9 @@ pub enum CliError {
     /// Traces cannot be sent as the environment says.
     #[error("cannot send traces: {0}")]
     Telemetry(String),
-    /// Ctrl-C.
-    #[error("interrupted")]
-    Interrupted,
+    /// A signal asked for the end before it was done.
+    #[error("interrupted by {}", .0.name())]
+    Interrupted(EndSignal),
 }
 
 /// An error as `--json` tells it.
@@ -199,6 +201,7 @@ impl CliError {
             Self::Refused(status) => exit_code_of(status.code()),
             Self::MoveRefused { code, .. } => exit_code_of(*code),
             Self::TimedOut { .. } | Self::StreamEnded { .. } | Self::NotServing { .. } => EXIT_UNAVAILABLE,
+            Self::Interrupted(signal) => signal.exit_code(),
             _ => EXIT_OTHER,
         }
     }
@@ -225,7 +228,7 @@ impl CliError {
             Self::OutputClosed | Self::Output(_) => "output",
             Self::Runtime(_) => "runtime",
             Self::Telemetry(_) => "telemetry",
-            Self::Interrupted => "interrupted",
+            Self::Interrupted(_) => "interrupted",
         };
         word.to_owned()
     }

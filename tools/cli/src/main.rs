@@ -10,28 +10,57 @@ mod error;
 mod output;
 mod prompt;
 mod session;
+mod signals;
 mod trace;
 mod watch;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::Runtime;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command, Misread, misread_as};
 use crate::commands::Context;
-use crate::error::CliError;
+use crate::error::{CliError, EXIT_OK, EXIT_USAGE};
 use crate::output::Output;
+use crate::signals::Signals;
 
 /// Threads that drive the connection. One is enough for a client, and it goes on while the prompt waits for a line.
 const RUNTIME_THREADS: usize = 1;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error).into(),
+    };
     let output = Output::new(cli.options.json);
     match run(cli, output) {
         Ok(code) => code.into(),
         Err(error) => output.error(&error, None).into(),
     }
+}
+
+/// Tells help, or what is wrong with the command line: as JSON if that is what it asked for.
+fn misread(error: &clap::Error) -> u8 {
+    if !cli::wants_json() {
+        // Who cannot be told still sees the exit code.
+        let _ = error.print();
+        return error.exit_code().try_into().unwrap_or(EXIT_USAGE);
+    }
+    let output = Output::new(true);
+    let told = match misread_as(error) {
+        Misread::Help(text) => output.notice("help", &text),
+        Misread::Error(error) => Err(error),
+    };
+    told.map_or_else(|error| output.error(&error, None), |()| EXIT_OK)
+}
+
+fn run_command(context: &mut Context, runtime: &Runtime, command: Command) -> Result<u8, CliError> {
+    let signals = Signals::listen(runtime.handle())?;
+    let code = runtime.block_on(commands::execute(context, command, &signals));
+    // What it asked for is done; another may end what is still to be sent.
+    signals.take();
+    Ok(code)
 }
 
 fn run(cli: Cli, output: Output) -> Result<u8, CliError> {
@@ -43,7 +72,7 @@ fn run(cli: Cli, output: Output) -> Result<u8, CliError> {
     let telemetry = trace::install()?;
     let mut context = Context::new(cli.options, output);
     let code = match cli.command {
-        Some(command) => Ok(runtime.block_on(commands::execute(&mut context, command))),
+        Some(command) => run_command(&mut context, &runtime, command),
         None => prompt::run(&mut context, runtime.handle()),
     };
     // The last action ends before what is left of the spans is sent.

@@ -18,9 +18,11 @@ pub struct Output {
 
 /// A remark as `--json` tells it.
 #[derive(Serialize)]
-struct NoticeLine<'a> {
+struct NoticeLine<'a, T> {
     notice: &'a str,
     message: &'a str,
+    #[serde(flatten)]
+    more: T,
 }
 
 impl Output {
@@ -51,8 +53,16 @@ impl Output {
     /// # Errors
     /// [`CliError::OutputClosed`] if nobody reads any more.
     pub fn notice(self, notice: &str, message: &str) -> Result<(), CliError> {
+        self.notice_with(notice, message, ())
+    }
+
+    /// The same with fields that only JSON shows, for `message` has them in words.
+    ///
+    /// # Errors
+    /// [`CliError::OutputClosed`] if nobody reads any more.
+    pub fn notice_with(self, notice: &str, message: &str, more: impl Serialize) -> Result<(), CliError> {
         if self.is_json {
-            return self.json(&NoticeLine { notice, message });
+            return self.json(&NoticeLine { notice, message, more });
         }
         complain(message);
         Ok(())

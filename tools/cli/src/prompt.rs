@@ -7,18 +7,21 @@ mod assist;
 mod words;
 
 use std::io::{self, BufRead, IsTerminal, Read};
+use std::path::PathBuf;
 
 use clap::Parser;
-use clap::error::ErrorKind;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, Sender};
 
-use crate::cli::{Command, PromptCommand, PromptLine};
+use crate::cli::{Command, Misread, PromptCommand, PromptLine, misread_as};
 use crate::commands::{Context, execute};
 use crate::error::{CliError, EXIT_OK};
-use crate::session::state_folder;
+use crate::output::Output;
+use crate::session::{create_private_folder, state_folder};
+use crate::signals::{EndSignal, Signals};
 
 use assist::Assistant;
 
@@ -26,6 +29,9 @@ use assist::Assistant;
 const LINE_BYTES_MAX: u64 = 16 << 10;
 /// Lines that are kept for the next time.
 const HISTORY_LINES_MAX: usize = 1_000;
+
+/// Lines of a pipe that are read ahead of what is done.
+const LINES_AHEAD: usize = 1;
 
 const WELCOME: &str = "`help` tells the commands, Tab completes them, Ctrl-D ends.";
 
@@ -37,7 +43,7 @@ enum Turn {
     Exit,
 }
 
-/// Reads and does commands until there are no more, and tells the exit code.
+/// Reads and does commands until there are no more or a signal ends it, and tells the exit code.
 ///
 /// # Errors
 /// The terminal or standard input cannot be read.
@@ -57,56 +63,100 @@ fn converse(context: &mut Context, runtime: &Handle) -> Result<u8, CliError> {
     let mut editor: Editor<Assistant, FileHistory> =
         Editor::with_config(config.auto_add_history(true).build()).map_err(terminal)?;
     editor.set_helper(Some(Assistant::default()));
-    let history = state_folder().map(|folder| folder.join("history"));
-    if let Some(history) = &history {
-        // The first time there is none.
-        let _ = editor.load_history(history);
-    }
+    let mut history = History::load(&mut editor);
+    // After the editor, whose own listening this goes on with.
+    let signals = Signals::listen(runtime)?;
     context.output.line(&format!("{} {WELCOME}", context.server()))?;
+    let mut is_after_interrupt = false;
     loop {
         let prompt = format!("{}> ", context.name.as_deref().unwrap_or("meridian"));
-        let line = match editor.readline(&prompt) {
+        let waking = signals.clone();
+        let waking = runtime.spawn(async move { waking.interrupt_reading(is_after_interrupt).await });
+        let line = editor.readline(&prompt);
+        waking.abort();
+        if let Some(signal) = signals.take().filter(|signal| *signal != EndSignal::Interrupt) {
+            return Ok(context.failed(&CliError::Interrupted(signal)));
+        }
+        let line = match line {
             Ok(line) => line,
-            Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => continue,
-            Err(ReadlineError::Eof) => break,
+            Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {
+                is_after_interrupt = false;
+                continue;
+            }
+            Err(ReadlineError::Eof) => return Ok(EXIT_OK),
             Err(error) => return Err(terminal(error)),
         };
-        if matches!(turn(context, runtime, &line)?, Turn::Exit) {
-            break;
+        // Before it is done: a terminal that is closed in the middle takes no line along.
+        history.keep(&mut editor, context.output)?;
+        if matches!(turn(context, runtime, &signals, &line)?, Turn::Exit) {
+            return Ok(EXIT_OK);
+        }
+        match signals.take() {
+            None => is_after_interrupt = false,
+            Some(EndSignal::Interrupt) => is_after_interrupt = true,
+            Some(signal) => return Ok(signal.exit_code()),
         }
     }
-    if let Some(history) = &history {
-        let folder = history.parent().map_or(Ok(()), std::fs::create_dir_all);
-        if let Err(error) = folder
-            .map_err(ReadlineError::Io)
-            .and_then(|()| editor.save_history(history))
-        {
-            let message = format!("the lines are not kept in {}: {error}", history.display());
-            context.output.notice("history_not_kept", &message)?;
-        }
-    }
-    Ok(EXIT_OK)
 }
 
-/// From a pipe or a file.
+/// The file of lines for the next time; none if there is no place for it.
+struct History(Option<PathBuf>);
+
+impl History {
+    fn load(editor: &mut Editor<Assistant, FileHistory>) -> Self {
+        let path = state_folder().map(|folder| folder.join("history"));
+        if let Some(path) = &path {
+            // The first time there is none.
+            let _ = editor.load_history(path);
+        }
+        Self(path)
+    }
+
+    /// Appends what is new. If that cannot be, it is told once.
+    fn keep(&mut self, editor: &mut Editor<Assistant, FileHistory>, output: Output) -> Result<(), CliError> {
+        let Some(path) = &self.0 else {
+            return Ok(());
+        };
+        let folder = path.parent().map_or(Ok(()), create_private_folder);
+        let kept = folder
+            .map_err(ReadlineError::Io)
+            .and_then(|()| editor.append_history(path));
+        if let Err(error) = kept {
+            let message = format!("the lines are not kept in {}: {error}", path.display());
+            self.0 = None;
+            output.notice("history_not_kept", &message)?;
+        }
+        Ok(())
+    }
+}
+
+/// From a pipe or a file. Any signal ends it: nobody is there to go on.
 fn read(context: &mut Context, runtime: &Handle) -> Result<u8, CliError> {
-    let mut input = io::stdin().lock();
+    let signals = Signals::listen(runtime)?;
+    let (sender, mut lines) = mpsc::channel(LINES_AHEAD);
+    // A read cannot be taken back, and a signal is not to wait for it.
+    let thread = std::thread::Builder::new().name("standard-input".to_owned());
+    thread
+        .spawn(move || read_lines(io::stdin().lock(), &sender))
+        .map_err(CliError::Input)?;
     let mut failed = None;
     loop {
-        let mut bytes = Vec::new();
-        let read = input
-            .by_ref()
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut bytes)
-            .map_err(CliError::Input)?;
-        if read == 0 {
-            break;
+        let next = runtime.block_on(async {
+            tokio::select! {
+                line = lines.recv() => Ok(line),
+                signal = signals.received() => Err(signal),
+            }
+        });
+        let line = match next {
+            Ok(Some(line)) => line?,
+            Ok(None) => break,
+            Err(signal) => return Ok(context.failed(&CliError::Interrupted(signal))),
+        };
+        let turn = turn(context, runtime, &signals, &line)?;
+        if let Some(signal) = signals.take() {
+            return Ok(signal.exit_code());
         }
-        if read as u64 == LINE_BYTES_MAX && !bytes.ends_with(b"\n") {
-            return Err(CliError::Usage(format!("a line is longer than {LINE_BYTES_MAX} bytes")));
-        }
-        let line = String::from_utf8(bytes).map_err(|_| CliError::Usage("a line is no text".to_owned()))?;
-        match turn(context, runtime, &line)? {
+        match turn {
             Turn::Done(EXIT_OK) => {}
             Turn::Done(code) => _ = failed.get_or_insert(code),
             Turn::Exit => break,
@@ -115,8 +165,33 @@ fn read(context: &mut Context, runtime: &Handle) -> Result<u8, CliError> {
     Ok(failed.unwrap_or(EXIT_OK))
 }
 
+fn read_lines(mut input: impl BufRead, lines: &Sender<Result<String, CliError>>) {
+    while let Some(line) = read_line(&mut input).transpose() {
+        let is_last = line.is_err();
+        // Nobody waits for lines any more, or nothing more can be read.
+        if lines.blocking_send(line).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// A line; none at the end of input.
+fn read_line(input: &mut impl BufRead) -> Result<Option<String>, CliError> {
+    let mut bytes = Vec::new();
+    let read = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes);
+    let read = read.map_err(CliError::Input)?;
+    if read == 0 {
+        return Ok(None);
+    }
+    if read as u64 == LINE_BYTES_MAX && !bytes.ends_with(b"\n") {
+        return Err(CliError::Usage(format!("a line is longer than {LINE_BYTES_MAX} bytes")));
+    }
+    let line = String::from_utf8(bytes).map_err(|_| CliError::Usage("a line is no text".to_owned()))?;
+    Ok(Some(line))
+}
+
 /// Does one line.
-fn turn(context: &mut Context, runtime: &Handle, line: &str) -> Result<Turn, CliError> {
+fn turn(context: &mut Context, runtime: &Handle, signals: &Signals, line: &str) -> Result<Turn, CliError> {
     let words = match words::split(line) {
         Ok(words) if words.is_empty() => return Ok(Turn::Done(EXIT_OK)),
         Ok(words) => words,
@@ -137,40 +212,25 @@ fn turn(context: &mut Context, runtime: &Handle, line: &str) -> Result<Turn, Cli
     if parsed.name.is_some() {
         context.name = parsed.name;
     }
-    let code = runtime.block_on(interruptible(context, command));
+    let code = runtime.block_on(execute(context, command, signals));
     if !(keeps_name && code == EXIT_OK) {
         context.name = name;
     }
     Ok(Turn::Done(code))
 }
 
-/// Ctrl-C ends the command and not the prompt. A watch ends itself, and well.
-async fn interruptible(context: &mut Context, command: Command) -> u8 {
-    if matches!(command, Command::Watch(_)) {
-        return execute(context, command).await;
-    }
-    let interrupted = tokio::select! {
-        code = execute(context, command) => Err(code),
-        _ = tokio::signal::ctrl_c() => Ok(CliError::Interrupted),
-    };
-    match interrupted {
-        Ok(error) => context.failed(&error),
-        Err(code) => code,
-    }
-}
-
-/// Help is a result, everything else an error.
+/// Tells help or an error, and goes on.
 fn misread(context: &mut Context, error: &clap::Error) -> Result<Turn, CliError> {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        match context.output.is_json() {
-            true => context.output.notice("help", &error.to_string())?,
-            false => context.output.line(error.to_string().trim_end())?,
+    match misread_as(error) {
+        Misread::Help(text) => {
+            match context.output.is_json() {
+                true => context.output.notice("help", &text)?,
+                false => context.output.line(&text)?,
+            }
+            Ok(Turn::Done(EXIT_OK))
         }
-        return Ok(Turn::Done(EXIT_OK));
+        Misread::Error(error) => Ok(Turn::Done(context.failed(&error))),
     }
-    let text = error.to_string();
-    let message = text.trim_end().trim_start_matches("error: ").to_owned();
-    Ok(Turn::Done(context.failed(&CliError::Usage(message))))
 }
 
 fn terminal(error: ReadlineError) -> CliError {

@@ -16,7 +16,7 @@ use crate::cli::Options;
 use crate::error::CliError;
 use crate::output::Output;
 
-pub use file::{Joined, StoredSession, write_private};
+pub use file::{Joined, StoredSession, create_private_folder, write_private};
 
 use file::Found;
 
@@ -65,8 +65,8 @@ impl Sessions {
     ///
     /// # Errors
     /// [`CliError::NoSession`] before a join, [`CliError::SessionOver`] if it cannot be renewed.
-    pub async fn current(&self, name: Option<&str>) -> Result<StoredSession, CliError> {
-        let name = self.name_or_last(name);
+    pub async fn current(&self, asked: Option<&str>) -> Result<StoredSession, CliError> {
+        let name = self.name_or_last(asked);
         let stored = match name.as_deref() {
             // A file that is named may be of any player.
             None if self.file.is_none() => None,
@@ -82,6 +82,7 @@ impl Sessions {
                 },
             });
         };
+        self.check_name(&stored, asked)?;
         if stored.resume_expires_at_unix_s > now_unix_s().saturating_add(RENEWED_BEFORE_S) {
             return Ok(stored);
         }
@@ -111,6 +112,7 @@ impl Sessions {
             let session = self.ask(&wanted, None).await?;
             return Ok((self.kept(session, None), Origin::New));
         };
+        self.check_name(&stored, name)?;
         match self.ask(&wanted, Some(&stored.resume)).await {
             Ok(session) => {
                 if name.is_some_and(|name| name != session.name) {
@@ -137,7 +139,8 @@ impl Sessions {
     /// # Errors
     /// [`CliError::SessionFile`] if it cannot be written.
     pub fn write(&self, session: &StoredSession) -> Result<(), CliError> {
-        file::write(&self.path(&session.name)?, session)
+        let path = self.path(&session.name)?;
+        file::write(&path, session)
     }
 
     /// Makes a player the one that later commands act as unless they name one.
@@ -153,6 +156,20 @@ impl Sessions {
             path,
             reason: error.to_string(),
         })
+    }
+
+    /// A file that is named holds one player's session: nobody is to act as that player who names another.
+    fn check_name(&self, stored: &StoredSession, asked: Option<&str>) -> Result<(), CliError> {
+        match (&self.file, asked) {
+            (Some(path), Some(asked)) if asked != stored.name => Err(CliError::SessionFile {
+                path: path.clone(),
+                reason: format!(
+                    "it is of {}, and --name says {asked}: leave --name out to act as {0}, or name another file for {asked}",
+                    stored.name
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn name_or_last(&self, name: Option<&str>) -> Option<String> {
@@ -184,7 +201,11 @@ impl Sessions {
     }
 
     fn read(&self, path: &Path) -> Result<Option<StoredSession>, CliError> {
-        match file::read(path)? {
+        let found = match &self.file {
+            Some(file) => file::read_named(file)?,
+            None => file::read(path)?,
+        };
+        match found {
             Found::Nothing => Ok(None),
             Found::Session(session) if session.auth == self.auth => Ok(Some(session)),
             // Its token is no other's business.

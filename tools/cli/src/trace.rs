@@ -2,21 +2,47 @@
 
 use std::time::Instant;
 
-use meridian_telemetry::span_definitions::{
-    ATTRIBUTE_RPC_METHOD, ATTRIBUTE_RPC_SERVICE, ATTRIBUTE_RPC_SYSTEM, RPC_SYSTEM_GRPC,
-};
+use meridian_telemetry::span_definitions::{ATTRIBUTE_RPC_METHOD, ATTRIBUTE_RPC_SYSTEM, RPC_SYSTEM_GRPC};
 use meridian_telemetry::{
     AttributeValue, LogFormat, SpanKind, SpanRecord, TelemetryGuard, TelemetryOptions, TraceContext, record,
 };
 
 use crate::error::CliError;
 
-/// The service that actions call.
-const SERVICE_CALLED: &str = "meridian.v1.GameServer";
 /// What the program is called in traces.
 const SERVICE: &str = "meridian-cli";
 /// What is logged unless RUST_LOG says otherwise: results and errors are told by themselves.
 const DEFAULT_LOG: &str = "error";
+
+/// What an action is called in traces, and what it calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Action {
+    /// The name of its span.
+    pub span: &'static str,
+    /// The method with its service.
+    pub method: &'static str,
+}
+
+impl Action {
+    /// `join`.
+    pub const JOIN: Self = Self::new("cli.join", "meridian.v1.GameServer/Join");
+    /// `leave`.
+    pub const LEAVE: Self = Self::new("cli.leave", "meridian.v1.GameServer/Leave");
+    /// A part of `move`.
+    pub const MOVE: Self = Self::new("cli.move", "meridian.v1.GameServer/Move");
+    /// `play`.
+    pub const PLAY: Self = Self::new("cli.play", "meridian.v1.GameServer/Play");
+    /// `watch`.
+    pub const WATCH: Self = Self::new("cli.watch", "meridian.v1.GameServer/WatchPositions");
+    /// `zones`.
+    pub const ZONES: Self = Self::new("cli.zones", "meridian.v1.GameServer/ListZones");
+    /// `status`.
+    pub const STATUS: Self = Self::new("cli.status", "grpc.health.v1.Health/Check");
+
+    const fn new(span: &'static str, method: &'static str) -> Self {
+        Self { span, method }
+    }
+}
 
 /// Installs what sends spans away, if OTEL_EXPORTER_OTLP_ENDPOINT says where to. What is dropped at the end sends what is left.
 ///
@@ -36,23 +62,22 @@ pub fn install() -> Result<TelemetryGuard, CliError> {
 /// One action of the player, from its beginning until its answer: a span of kind client, the root of a trace that is always exported.
 pub struct ActionTrace {
     context: TraceContext,
-    name: &'static str,
+    action: Action,
     began: Instant,
     attributes: Vec<(&'static str, AttributeValue)>,
     error: Option<String>,
 }
 
 impl ActionTrace {
-    /// Begins an action in a trace of its own, which calls `method` of the game's API. Its span is recorded when it is dropped.
-    pub fn begin(name: &'static str, method: &'static str) -> Self {
+    /// Begins an action in a trace of its own. Its span is recorded when it is dropped.
+    pub fn begin(action: Action) -> Self {
         Self {
             context: TraceContext::new_root(true),
-            name,
+            action,
             began: Instant::now(),
             attributes: vec![
                 (ATTRIBUTE_RPC_SYSTEM, RPC_SYSTEM_GRPC.into()),
-                (ATTRIBUTE_RPC_SERVICE, SERVICE_CALLED.into()),
-                (ATTRIBUTE_RPC_METHOD, method.into()),
+                (ATTRIBUTE_RPC_METHOD, action.method.into()),
             ],
             error: None,
         }
@@ -79,7 +104,7 @@ impl Drop for ActionTrace {
         record(SpanRecord {
             context: self.context,
             parent: None,
-            name: self.name,
+            name: self.action.span,
             kind: SpanKind::Client,
             began: self.began,
             ended: Instant::now(),

@@ -31,6 +31,11 @@ pub struct View {
     keys: Keys,
 }
 
+/// Gives the terminal back, if the view has it, before the process ends at once.
+pub fn give_terminal_back() {
+    screen::restore_soon();
+}
+
 impl View {
     /// Takes the terminal.
     ///
@@ -63,6 +68,7 @@ impl View {
                     let Some(answer) = answer else {
                         return Err(CliError::StreamEnded { server: client.server().to_owned() });
                     };
+                    end.answered();
                     let shown = self.state.apply(answer, Instant::now()).map_err(|reason| client.malformed(reason))?;
                     if (0..shown).any(|_| end.count()) {
                         return Ok(());

@@ -12,6 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::{Context, Ended};
 use crate::client::{Answer, CallKind, Client, Latency};
 use crate::error::CliError;
+use crate::trace::Action;
 
 /// The service that is asked for.
 const SERVICE: &str = "meridian.v1.GameServer";
@@ -45,7 +46,7 @@ impl fmt::Display for StatusResult {
 
 /// Asks for the game's service, and for the server as a whole if it does not tell of that.
 pub async fn run(context: &mut Context) -> Result<(), Ended> {
-    let trace = context.begin("cli.status", "Check");
+    let trace = context.begin(Action::STATUS);
     let client = context.client().await?;
     let mut service = SERVICE;
     let mut answer = check(&client, service, trace).await;

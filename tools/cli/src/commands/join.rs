@@ -10,6 +10,7 @@ use super::{Context, Ended};
 use crate::client::{CallKind, Latency, Place, check_join};
 use crate::error::printable;
 use crate::session::Origin;
+use crate::trace::Action;
 
 #[derive(Serialize)]
 struct JoinResult {
@@ -45,7 +46,7 @@ impl fmt::Display for JoinResult {
 
 /// Joins as the player that was named.
 pub async fn run(context: &mut Context) -> Result<(), Ended> {
-    let trace = context.begin("cli.join", "Join");
+    let trace = context.begin(Action::JOIN);
     let name = context.name.clone();
     let (mut session, origin) = context.sessions.begin(name.as_deref()).await?;
     // Before the call: if that fails, the player is still the same the next time.

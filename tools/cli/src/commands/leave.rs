@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Context, Ended};
 use crate::client::{CallKind, Latency};
+use crate::trace::Action;
 
 #[derive(Serialize)]
 struct LeaveResult {
@@ -27,7 +28,7 @@ impl fmt::Display for LeaveResult {
 
 /// Leaves as the player that acts.
 pub async fn run(context: &mut Context) -> Result<(), Ended> {
-    let trace = context.begin("cli.leave", "Leave");
+    let trace = context.begin(Action::LEAVE);
     let session = context.session().await?;
     let mut client = context.client().await?;
     let answer = client

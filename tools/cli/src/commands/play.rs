@@ -21,6 +21,7 @@ use super::{Context, Ended};
 use crate::client::{Answer, CallKind, Client, Latency};
 use crate::error::{CliError, printable};
 use crate::session::StoredSession;
+use crate::trace::Action;
 
 use input::{Input, Line};
 
@@ -86,7 +87,7 @@ pub async fn run(context: &mut Context) -> Result<(), Ended> {
         let message = "play reads standard input, which the prompt has: run `cli play` outside of it";
         return Err(CliError::Usage(message.to_owned()).into());
     }
-    let trace = context.begin("cli.play", "Play");
+    let trace = context.begin(Action::PLAY);
     let session = context.session().await?;
     let mut play = Play {
         client: context.client().await?,

@@ -14,10 +14,11 @@ use serde::Serialize;
 
 use super::{Context, Ended};
 use crate::cli::MoveArgs;
-use crate::client::{Answer, CallKind, Latency, Place, check_place};
+use crate::client::{Answer, CallKind, Client, Latency, Place, check_place};
 use crate::error::CliError;
 use crate::output::rounded;
 use crate::session::Joined;
+use crate::trace::Action;
 
 use progress::{Progress, TickClock};
 
@@ -170,16 +171,18 @@ impl Walk {
 
 /// Walks as the player that acts.
 pub async fn run(context: &mut Context, arguments: &MoveArgs) -> Result<(), Ended> {
-    let mut trace = context.begin("cli.move", "Move");
-    let session = context.session().await?;
+    let mut trace = context.begin(Action::MOVE);
+    let mut session = context.session().await?;
     let walk = Walk::plan(arguments, session.joined)?;
     let mut progress = Progress::new(walk.ticks);
     loop {
         let ticks = progress.next_ticks();
         let is_first = progress.parts() == 0;
-        let answer = step(context, walk.request(ticks, is_first), &session.resume, trace).await?;
+        let mut client = context.client().await?;
+        let answer = step(&mut client, walk.request(ticks, is_first), &session.resume, trace).await?;
         let answered = Instant::now();
-        let moved = Moved::read(answer.value, answer.latency).map_err(|reason| malformed(context, reason))?;
+        let moved = Moved::read(answer.value, answer.latency).map_err(|reason| client.malformed(reason))?;
+        context.keep(client);
         progress.walked(moved.place.tick, moved.last_tick, ticks);
         context.attribute_place(&moved.place);
         context.output.result(&MoveResult {
@@ -196,28 +199,29 @@ pub async fn run(context: &mut Context, arguments: &MoveArgs) -> Result<(), Ende
         })?;
         let clock = TickClock::new(&moved, answered, context.tick_rate_hz());
         if progress.left() == 0 {
-            if arguments.metres.is_some() && !arguments.no_wait {
+            if !arguments.no_wait {
                 clock.wait_for_end_of(moved.last_tick).await;
             }
             return Ok(());
         }
         if progress.is_endless() {
-            return Err(malformed(context, "moves that never come to their end".to_owned()).into());
+            let client = context.client().await?;
+            return Err(client.malformed("moves that never come to their end").into());
         }
         clock.wait_to_follow(moved.last_tick).await;
-        // Each call has a trace of its own.
-        trace = context.begin("cli.move", "Move");
+        // Each call has a trace of its own. A token may expire on a long walk: it is renewed before that.
+        trace = context.begin(Action::MOVE);
+        session = context.session().await?;
     }
 }
 
 async fn step(
-    context: &mut Context,
+    client: &mut Client,
     message: MoveRequest,
     token: &str,
     trace: TraceContext,
 ) -> Result<Answer<MoveResponse>, CliError> {
-    let mut client = context.client().await?;
-    let answer = client
+    client
         .call(
             message,
             Some(token),
@@ -225,9 +229,7 @@ async fn step(
             CallKind::Single,
             async |mut server, request| server.r#move(request).await,
         )
-        .await?;
-    context.keep(client);
-    Ok(answer)
+        .await
 }
 
 /// Ticks that a walk of some metres takes, at least one.
@@ -243,13 +245,6 @@ fn not_joined() -> CliError {
     let word = tonic::metadata::MetadataValue::from_static("not_joined");
     status.metadata_mut().insert(meridian_rpc::ERROR, word);
     CliError::Refused(Box::new(status))
-}
-
-fn malformed(context: &Context, reason: String) -> CliError {
-    CliError::Malformed {
-        whom: format!("the server at {}", context.server()),
-        reason,
-    }
 }
 
 #[cfg(test)]

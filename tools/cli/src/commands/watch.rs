@@ -6,19 +6,18 @@ use std::time::Duration;
 
 use meridian_rpc::WATCHED_ENTITIES_MAX;
 use meridian_rpc::v1::watch_positions_request::Filter;
-use meridian_rpc::v1::{Area, Entities, TracedMove, WatchPositionsRequest, WatchPositionsResponse};
+use meridian_rpc::v1::{Area, Entities, ListZonesResponse, TracedMove, WatchPositionsRequest, WatchPositionsResponse};
 use meridian_telemetry::TraceContext;
 use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::{Context, Ended, zones};
 use crate::cli::WatchArgs;
-use crate::client::{CallKind, Client, Place, check_place};
+use crate::client::{CallKind, Client, Latency, Place, check_place};
 use crate::error::CliError;
-use crate::output::Output;
-use crate::trace::trace_id;
+use crate::signals::Signals;
+use crate::trace::{Action, trace_id};
 use crate::watch::{View, WatchState};
 
 #[derive(Serialize)]
@@ -42,43 +41,47 @@ impl fmt::Display for WatchResult {
     }
 }
 
-/// When a watch ends by itself.
+/// When a watch ends by itself, and when it began to see.
 pub struct WatchEnd {
     deadline: Option<Instant>,
     positions_left: Option<u64>,
-    signals: [Signal; 3],
+    signals: Signals,
+    asked: Instant,
+    first_answer: Option<Duration>,
 }
 
 impl WatchEnd {
-    fn new(arguments: &WatchArgs) -> Result<Self, CliError> {
-        let listen = |kind| signal(kind).map_err(CliError::Runtime);
-        Ok(Self {
+    fn new(arguments: &WatchArgs, signals: &Signals, asked: Instant) -> Self {
+        Self {
             deadline: arguments.seconds.map(|duration| Instant::now() + duration),
             positions_left: arguments.count,
-            signals: [
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::terminate())?,
-                listen(SignalKind::hangup())?,
-            ],
-        })
+            signals: signals.clone(),
+            asked,
+            first_answer: None,
+        }
     }
 
     /// Ends when the time is over, or with Ctrl-C and what else asks the process to end.
-    pub async fn reached(&mut self) {
-        let deadline = self.deadline;
+    pub async fn reached(&self) {
         let over = async {
-            match deadline {
+            match self.deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
                 None => std::future::pending().await,
             }
         };
-        let [interrupt, terminate, hang_up] = &mut self.signals;
         tokio::select! {
             () = over => {}
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hang_up.recv() => {}
+            _ = self.signals.received() => {}
         }
+    }
+
+    /// An answer has come: whether it was the first.
+    pub fn answered(&mut self) -> bool {
+        let is_first = self.first_answer.is_none();
+        if is_first {
+            self.first_answer = Some(self.asked.elapsed());
+        }
+        is_first
     }
 
     /// One position was shown: whether that was the last.
@@ -93,19 +96,53 @@ impl WatchEnd {
     }
 }
 
-/// Watches as the player that acts.
-pub async fn run(context: &mut Context, arguments: &WatchArgs) -> Result<(), Ended> {
+/// A watch whose stream is open.
+struct Opened {
+    client: Client,
+    asked: Instant,
+    answers: Streaming<WatchPositionsResponse>,
+    /// The world and the player's entity, for the view.
+    seen_in: Option<(ListZonesResponse, Option<u64>)>,
+}
+
+/// Watches as the player that acts, until a signal or what the arguments say.
+pub async fn run(context: &mut Context, arguments: &WatchArgs, signals: &Signals) -> Result<(), Ended> {
     let request = request(arguments)?;
-    let trace = context.begin("cli.watch", "WatchPositions");
+    let trace = context.begin(Action::WATCH);
+    let opened = tokio::select! {
+        opened = open(context, arguments, request, trace) => opened?,
+        _ = signals.received() => return Ok(()),
+    };
+    let Opened { client, answers, .. } = opened;
+    let mut end = WatchEnd::new(arguments, signals, opened.asked);
+    let Some((world, own)) = opened.seen_in else {
+        return Ok(print(context, &client, answers, &mut end, trace).await?);
+    };
+    let state = WatchState::new(world, own).map_err(|reason| client.malformed(reason))?;
+    let ended = View::open(state)?.run(&client, answers, &mut end).await;
+    // The view had the terminal for itself.
+    tell_first_answer(context, &end, trace)?;
+    Ok(ended?)
+}
+
+async fn open(
+    context: &mut Context,
+    arguments: &WatchArgs,
+    request: WatchPositionsRequest,
+    trace: TraceContext,
+) -> Result<Opened, CliError> {
     let session = context.session().await?;
     let mut client = context.client().await?;
     let with_view =
         !arguments.plain && !context.output.is_json() && io::stdout().is_terminal() && io::stdin().is_terminal();
-    let world = match with_view {
-        true => Some(zones::list(&mut client, trace).await?.value),
+    let seen_in = match with_view {
+        true => {
+            let world = zones::list(&mut client, trace).await?.value;
+            Some((world, session.joined.map(|joined| joined.entity_id)))
+        }
         false => None,
     };
-    let mut end = WatchEnd::new(arguments)?;
+    let asked = Instant::now();
     let answers = client
         .call(
             request,
@@ -117,15 +154,22 @@ pub async fn run(context: &mut Context, arguments: &WatchArgs) -> Result<(), End
         .await?
         .value;
     context.keep(client.clone());
-    let ended = match world {
-        Some(world) => {
-            let state = WatchState::new(world, session.joined.map(|joined| joined.entity_id));
-            let state = state.map_err(|reason| client.malformed(reason))?;
-            View::open(state)?.run(&client, answers, &mut end).await
-        }
-        None => print(context.output, &client, answers, &mut end).await,
+    Ok(Opened {
+        client,
+        asked,
+        answers,
+        seen_in,
+    })
+}
+
+/// Tells how long the first answer took, and the trace of the watch.
+fn tell_first_answer(context: &Context, end: &WatchEnd, trace: TraceContext) -> Result<(), CliError> {
+    let Some(first_answer) = end.first_answer else {
+        return Ok(());
     };
-    Ok(ended?)
+    let latency = Latency::new(first_answer, context.tick_rate_hz(), trace);
+    let message = format!("first answer of the watch after {latency}  trace {}", latency.trace_id);
+    context.output.notice_with("watching", &message, &latency)
 }
 
 fn request(arguments: &WatchArgs) -> Result<WatchPositionsRequest, CliError> {
@@ -153,11 +197,13 @@ fn request(arguments: &WatchArgs) -> Result<WatchPositionsRequest, CliError> {
 }
 
 async fn print(
-    output: Output,
+    context: &Context,
     client: &Client,
     mut answers: Streaming<WatchPositionsResponse>,
     end: &mut WatchEnd,
+    trace: TraceContext,
 ) -> Result<(), CliError> {
+    let output = context.output;
     loop {
         let answer = tokio::select! {
             answer = answers.message() => answer.map_err(|status| client.in_plain_words(status))?,
@@ -168,6 +214,9 @@ async fn print(
                 server: client.server().to_owned(),
             });
         };
+        if end.answered() {
+            tell_first_answer(context, end, trace)?;
+        }
         if answer.missed > 0 {
             output.notice(
                 "missed",

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Context, Ended};
 use crate::client::{Answer, CallKind, Client, Latency, check_area};
 use crate::error::{CliError, printable};
+use crate::trace::Action;
 
 /// Most zones that are believed: more than a world file may have.
 const ZONES_MAX: usize = 4_096;
@@ -132,7 +133,7 @@ impl ServerLine {
 
 /// Prints the zones.
 pub async fn run(context: &mut Context) -> Result<(), Ended> {
-    let trace = context.begin("cli.zones", "ListZones");
+    let trace = context.begin(Action::ZONES);
     let mut client = context.client().await?;
     let answer = list(&mut client, trace).await?;
     context.set_tick_rate_hz(answer.value.tick_rate_hz);

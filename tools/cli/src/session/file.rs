@@ -114,21 +114,74 @@ pub enum Found {
     },
 }
 
-/// Reads a session file. One that holds no session is put aside, so that the next is not written over what somebody may want to see.
+/// Reads a session file of the state folder. One that holds no session is put aside, so that the next is not written over what somebody may want
+/// to see.
 ///
 /// # Errors
-/// [`CliError::SessionFile`] if it can neither be read nor put aside.
+/// [`CliError::SessionFile`] if it is no file, or can neither be read nor put aside.
 pub fn read(path: &Path) -> Result<Found, CliError> {
-    let failed = |error: io::Error| CliError::SessionFile {
+    let reason = match load(path)? {
+        Loaded::Nothing => return Ok(Found::Nothing),
+        Loaded::Session(session) => return Ok(Found::Session(session)),
+        Loaded::Other(reason) => reason,
+    };
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".broken");
+    let aside = PathBuf::from(aside);
+    fs::rename(path, &aside).map_err(|error| unusable(path, error))?;
+    Ok(Found::PutAside { aside, reason })
+}
+
+/// Reads a session file that somebody has named. What holds no session is somebody's, and is not touched.
+///
+/// # Errors
+/// [`CliError::SessionFile`] if it cannot be read, or is something else.
+pub fn read_named(path: &Path) -> Result<Found, CliError> {
+    match load(path)? {
+        Loaded::Nothing => Ok(Found::Nothing),
+        Loaded::Session(session) => Ok(Found::Session(session)),
+        Loaded::Other(reason) => {
+            let reason =
+                format!("it holds no session ({reason}), and is left as it is: name another file, or a new one");
+            Err(unusable(path, reason))
+        }
+    }
+}
+
+enum Loaded {
+    Nothing,
+    Session(StoredSession),
+    /// What is wrong with it.
+    Other(String),
+}
+
+fn unusable(path: &Path, reason: impl fmt::Display) -> CliError {
+    CliError::SessionFile {
         path: path.to_owned(),
-        reason: error.to_string(),
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => return Err(failed(error)),
-    };
+        reason: reason.to_string(),
+    }
+}
+
+/// Whether there is a file. A device, a pipe, a folder or a link is never opened, renamed or written over: it is not a thing of this program.
+fn check_is_file(path: &Path) -> Result<bool, CliError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(true),
+        Ok(_) => Err(unusable(
+            path,
+            "it is no regular file, and is left as it is: name a file, or what is not there yet",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(unusable(path, error)),
+    }
+}
+
+fn load(path: &Path) -> Result<Loaded, CliError> {
+    if !check_is_file(path)? {
+        return Ok(Loaded::Nothing);
+    }
+    let failed = |error: io::Error| unusable(path, error);
     let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     let parsed = if bytes.len() as u64 > FILE_BYTES_MAX {
         Err("it is too large for one".to_owned())
@@ -137,37 +190,28 @@ pub fn read(path: &Path) -> Result<Found, CliError> {
             .map_err(|_| "it is no text".to_owned())
             .and_then(|text| StoredSession::parse(&text))
     };
-    match parsed {
-        Ok(session) => Ok(Found::Session(session)),
-        Err(reason) => {
-            let mut aside = path.as_os_str().to_owned();
-            aside.push(".broken");
-            let aside = PathBuf::from(aside);
-            fs::rename(path, &aside).map_err(failed)?;
-            Ok(Found::PutAside { aside, reason })
-        }
-    }
+    Ok(parsed.map_or_else(Loaded::Other, Loaded::Session))
 }
 
 /// Writes a session file for its user alone (mode 0600): a new file takes the old one's place at once.
 ///
 /// # Errors
-/// [`CliError::SessionFile`] says why not.
+/// [`CliError::SessionFile`] says why not: never is anything but a file replaced.
 pub fn write(path: &Path, session: &StoredSession) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(session).map_err(|error| CliError::SessionFile {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
-    write_private(path, format!("{text}\n").as_bytes()).map_err(|error| CliError::SessionFile {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+    check_is_file(path)?;
+    let text = serde_json::to_string_pretty(session).map_err(|error| unusable(path, error))?;
+    write_private(path, format!("{text}\n").as_bytes()).map_err(|error| unusable(path, error))
+}
+
+/// Makes a folder with mode 0700, if it is not there.
+pub fn create_private_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Writes a file of mode 0600 whole or not at all, in a folder that is made with mode 0700 if it is not there.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        create_private_folder(folder)?;
     }
     // Of this process alone, so that two that write at once do not mix.
     let mut beside = path.as_os_str().to_owned();
@@ -244,6 +288,32 @@ mod tests {
             assert_eq!(fs::read(aside).unwrap(), wrong);
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn what_is_named_and_no_session_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        fs::write(&path, "bread, milk").unwrap();
+        assert!(matches!(read_named(&path), Err(CliError::SessionFile { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "bread, milk");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_file_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::write(&target, "bread, milk").unwrap();
+        let (link, inside) = (folder.path().join("link"), folder.path().join("folder"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        fs::create_dir(&inside).unwrap();
+        for path in [&link, &inside] {
+            assert!(write(path, &session()).is_err());
+            assert!(read(path).is_err() && read_named(path).is_err());
+        }
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && inside.is_dir());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "bread, milk");
     }
 
     #[test]

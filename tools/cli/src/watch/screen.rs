@@ -3,7 +3,7 @@
 use std::io::{self, Stdout};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossterm::cursor::Show;
 use crossterm::execute;
@@ -12,6 +12,9 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
 use super::state::WatchState;
+
+/// How long a terminal may take to be given back if the process ends at once.
+const RESTORED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Whether the terminal is taken: it is given back once, by whoever comes first.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
@@ -50,6 +53,18 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         restore();
+    }
+}
+
+/// Gives the terminal back before the process ends, without waiting for who may stand in a write to it.
+pub(super) fn restore_soon() {
+    let (sender, restored) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().spawn(move || {
+        restore();
+        let _ = sender.send(());
+    });
+    if thread.is_ok() {
+        let _ = restored.recv_timeout(RESTORED_WITHIN);
     }
 }
 

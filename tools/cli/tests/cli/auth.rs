@@ -14,6 +14,9 @@ pub struct Sessions {
     known: HashMap<String, (u64, String)>,
     given: u64,
     players: u64,
+    calls: HashMap<String, u32>,
+    /// Calls for which a token is good, as if its time were over then; none for any number.
+    pub calls_max: Option<u32>,
     /// For how long one is good.
     pub expires_in_s: u32,
     /// The only protocol version that is spoken.
@@ -27,6 +30,8 @@ impl Sessions {
             known: HashMap::new(),
             given: 0,
             players: 0,
+            calls: HashMap::new(),
+            calls_max: None,
             expires_in_s: 3_600,
             protocol_version: PROTOCOL_VERSION,
         }
@@ -35,6 +40,14 @@ impl Sessions {
     /// Who a token is of.
     pub fn player(&self, resume: &str) -> Option<(u64, String)> {
         self.known.get(resume).cloned()
+    }
+
+    /// Who calls with a token, if it is good for one more call.
+    pub fn caller(&mut self, resume: &str) -> Option<(u64, String)> {
+        let calls = self.calls.entry(resume.to_owned()).or_default();
+        *calls += 1;
+        let is_good = self.calls_max.is_none_or(|calls_max| *calls <= calls_max);
+        self.player(resume).filter(|_| is_good)
     }
 
     /// How many sessions were given.

@@ -1,6 +1,6 @@
 //! What goes wrong, and what is said of it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use crate::program::Program;
@@ -17,6 +17,47 @@ fn serve_garbage(bytes: &'static [u8]) -> SocketAddr {
                 // Until the other side goes away: it is not the end of the connection that it is to stumble over.
                 let _ = std::io::copy(&mut connection, &mut std::io::sink());
             });
+        }
+    });
+    address
+}
+
+/// Answers each call of HTTP/2 with a document, as many services do that are no gRPC (RFC 9113).
+fn serve_other_http2() -> SocketAddr {
+    const PREFACE_BYTES: usize = 24;
+    const HEADER_BYTES: usize = 9;
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    // `:status: 200` is the eighth entry of the static table.
+    const STATUS_200: u8 = 0x88;
+    fn frame(kind: u8, flags: u8, stream: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream, payload].concat()
+    }
+    fn serve(connection: &mut std::net::TcpStream) -> std::io::Result<()> {
+        connection.read_exact(&mut [0; PREFACE_BYTES])?;
+        connection.write_all(&frame(SETTINGS, 0, [0; 4], &[]))?;
+        loop {
+            let mut header = [0; HEADER_BYTES];
+            connection.read_exact(&mut header)?;
+            let [high, middle, low, kind, _, stream @ ..] = header;
+            let length = u32::from_be_bytes([0, high, middle, low]);
+            connection.read_exact(&mut vec![0; length as usize])?;
+            if kind == HEADERS {
+                connection.write_all(&frame(HEADERS, END_HEADERS, stream, &[STATUS_200]))?;
+                connection.write_all(&frame(DATA, END_STREAM, stream, br#"{"status":"up"}"#))?;
+            }
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().map_while(Result::ok) {
+            // Ends when the other side goes away.
+            std::thread::spawn(move || serve(&mut connection));
         }
     });
     address
@@ -149,6 +190,60 @@ fn a_wrong_command_line_is_told_with_what_is_right() {
         let run = cli.run(arguments);
         assert_eq!(run.code, 2, "{run:?}");
         assert!(run.err.contains(expected), "{expected} in {run:?}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_an_object_too_if_objects_are_asked_for() {
+    let cli = Program::at("http://127.0.0.1:1", "http://127.0.0.1:1");
+    let assert_told = |run: crate::program::Run| {
+        let error = run.error();
+        assert_eq!(
+            (&error["error"], run.code, run.err.as_str()),
+            (&"usage".into(), 2, ""),
+            "{run:?}"
+        );
+        assert!(
+            error["message"].as_str().unwrap().contains("invalid value 'up'"),
+            "{error}"
+        );
+    };
+    assert_told(cli.json(&["move", "up", "5"]));
+    assert_told(cli.run(&["move", "up", "5", "--json"]));
+    assert_told(cli.run_with_environment(&["move", "up", "5"], "MERIDIAN_CLI_JSON", "1"));
+    let after_the_options = cli.run(&["move", "up", "--", "--json"]);
+    assert!(
+        after_the_options.out.is_empty() && after_the_options.code == 2,
+        "{after_the_options:?}"
+    );
+}
+
+#[test]
+fn the_environment_turns_json_on_and_off_as_people_write_that() {
+    let cli = Program::at("http://127.0.0.1:1", "http://127.0.0.1:1");
+    for (value, is_json) in [
+        ("1", true),
+        ("true", true),
+        ("yes", true),
+        ("", false),
+        ("0", false),
+        ("false", false),
+    ] {
+        let run = cli.run_with_environment(&["status"], "MERIDIAN_CLI_JSON", value);
+        assert_eq!((run.code, !run.out.is_empty()), (3, is_json), "{value:?} {run:?}");
+    }
+}
+
+#[test]
+fn a_port_of_another_service_is_told_as_one() {
+    let address = serve_other_http2();
+    let cli = Program::at(&format!("http://{address}"), "http://127.0.0.1:1");
+    for command in ["zones", "status"] {
+        let run = cli.run(&["--timeout", "5s", command]);
+        assert_eq!(run.code, 1, "{run:?}");
+        for words in [&address.to_string(), "gRPC port", "7650"] {
+            assert!(run.err.contains(words), "{words} in {run:?}");
+        }
     }
 }
 

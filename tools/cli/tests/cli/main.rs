@@ -4,10 +4,12 @@
 
 mod auth;
 mod commands;
+mod ending;
 mod failures;
 mod program;
 mod prompting;
 mod sessions;
+mod terminal;
 mod tracing;
 mod walking;
 mod watching;

@@ -99,6 +99,17 @@ impl Program {
     /// The command with its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cli"));
+        self.set_environment(&mut command);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Tells a command where the servers of the test are, and where to keep what stays.
+    pub fn set_environment(&self, command: &mut Command) {
         for (variable, _) in std::env::vars_os() {
             let name = variable.to_string_lossy();
             if name.starts_with("MERIDIAN_") || name.starts_with("OTEL_") || name == "RUST_LOG" {
@@ -106,15 +117,10 @@ impl Program {
             }
         }
         command
-            .args(arguments)
             .env("MERIDIAN_CLI_SERVER", &self.server)
             .env("MERIDIAN_CLI_AUTH", &self.auth)
             .env("XDG_STATE_HOME", self.folder())
-            .env("USER", "Tester")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
+            .env("USER", "Tester");
     }
 
     /// Runs to the end.
@@ -127,6 +133,12 @@ impl Program {
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Run {
         self.run(&[&["--json"], arguments].concat())
+    }
+
+    /// Runs to the end with a variable of the environment.
+    #[track_caller]
+    pub fn run_with_environment(&self, arguments: &[&str], variable: &str, value: &str) -> Run {
+        end(self.command(arguments).env(variable, value).spawn().unwrap())
     }
 
     /// Runs to the end with this on standard input.

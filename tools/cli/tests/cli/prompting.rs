@@ -16,7 +16,7 @@ fn a_prompt_does_line_after_line_over_one_session() {
     let commands: Vec<_> = run
         .json()
         .iter()
-        .map(|line| line["command"].as_str().unwrap().to_owned())
+        .filter_map(|line| line["command"].as_str().map(str::to_owned))
         .collect();
     assert_eq!(
         commands,
@@ -61,8 +61,10 @@ fn a_name_stays_with_join_and_goes_with_any_other_line() {
 #[test]
 fn help_is_a_result_at_the_prompt() {
     let cli = Program::at("http://127.0.0.1:1", "http://127.0.0.1:1");
-    let run = cli.run_with_input(&[], "help\nhelp move\n");
+    let run = cli.run_with_input(&[], "help\nhelp move\n--help\nmove --help\nwatch -h\n");
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
+    assert!(!run.out.contains("read as arguments"), "{run:?}");
+    assert_eq!(run.out.matches("--jump").count(), 2, "{run:?}");
     for word in ["watch", "exit", "--dx", "--jump"] {
         assert!(run.out.contains(word), "{word} in {run:?}");
     }

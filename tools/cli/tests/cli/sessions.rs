@@ -58,13 +58,6 @@ fn a_session_file_can_be_named() {
     assert!(!cli.folder().join("meridian").exists());
     assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(cli.json(&["--session", file, "leave"]).result()["name"], "Ada");
-    let run = cli.json(&["--session", file, "join", "--name", "Bob"]);
-    let lines = run.json();
-    assert_eq!(
-        (&lines[0]["notice"], &lines[1]["name"]),
-        (&"name_kept".into(), &"Ada".into()),
-        "{run:?}"
-    );
 
     let other = TestServer::start();
     let foreign = cli
@@ -79,6 +72,79 @@ fn a_session_file_can_be_named() {
         0,
         "the token of one auth is not told to another"
     );
+}
+
+#[test]
+fn a_session_that_is_named_acts_as_nobody_else() {
+    let server = TestServer::start();
+    let cli = Program::of(&server);
+    let file = cli.folder().join("mine.json");
+    let file = file.to_str().unwrap();
+    cli.json(&["--session", file, "join", "--name", "Ada"]).result();
+    let kept = fs::read(file).unwrap();
+    for command in [
+        &["join"][..],
+        &["move", "north", "--ticks", "1"],
+        &["leave"],
+        &["watch", "--count", "1"],
+    ] {
+        let error = cli
+            .json(&[&["--session", file, "--name", "Bob"], command].concat())
+            .error();
+        assert_eq!(
+            (&error["error"], &error["exit_code"]),
+            (&"session_file".into(), &1.into()),
+            "{command:?}"
+        );
+        let message = error["message"].as_str().unwrap();
+        for word in ["Ada", "Bob", "--name"] {
+            assert!(message.contains(word), "{word} in {message}");
+        }
+    }
+    assert_eq!(fs::read(file).unwrap(), kept);
+    assert_eq!(server.world().player(1).unwrap().ticks_walked, 0);
+    assert_eq!(
+        cli.json(&["--session", file, "--name", "Ada", "leave"]).result()["name"],
+        "Ada"
+    );
+}
+
+#[test]
+fn a_named_file_that_is_no_session_is_refused_and_left_as_it_is() {
+    let server = TestServer::start();
+    let cli = Program::of(&server);
+    let at = |name: &str| cli.folder().join(name);
+    fs::write(at("notes.txt"), "bread, milk").unwrap();
+    fs::write(at("empty"), "").unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    std::os::unix::fs::symlink(at("notes.txt"), at("link")).unwrap();
+    std::os::unix::fs::symlink(at("nothing"), at("loose")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    let entries = || {
+        let entries = fs::read_dir(cli.folder()).unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            (entry.file_name(), format!("{:?}", entry.file_type().unwrap()))
+        });
+        entries.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let before = entries();
+    for name in ["notes.txt", "empty", "folder", "link", "loose", "fifo"] {
+        for command in [&["join"][..], &["leave"]] {
+            let path = at(name);
+            let error = cli
+                .json(&[&["--session", path.to_str().unwrap()], command].concat())
+                .error();
+            assert_eq!(
+                (&error["error"], &error["exit_code"]),
+                (&"session_file".into(), &1.into()),
+                "{name} {error}"
+            );
+            assert!(error["message"].as_str().unwrap().contains("left as it is"), "{error}");
+            assert_eq!(entries(), before, "{name} {command:?}");
+        }
+    }
+    assert_eq!(fs::read_to_string(at("notes.txt")).unwrap(), "bread, milk");
+    assert_eq!(server.sessions.lock().unwrap().given(), 0, "nobody is asked before");
 }
 
 #[test]

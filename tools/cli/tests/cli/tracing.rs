@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tokio::runtime::Runtime;
@@ -76,6 +77,16 @@ fn the_trace_that_is_told_is_the_one_that_the_server_is_given() {
     assert_ne!(joined["trace_id"], moved["trace_id"]);
 }
 
+/// What a span says that was called.
+fn method(span: &Span) -> String {
+    let attribute = span.attributes.iter().find(|attribute| attribute.key == "rpc.method");
+    let value = attribute.and_then(|attribute| attribute.value.clone()?.value);
+    match value {
+        Some(any_value::Value::StringValue(method)) => method,
+        other => panic!("{other:?} in {span:?}"),
+    }
+}
+
 #[test]
 fn spans_of_actions_are_exported_before_the_program_ends() {
     let collector = Collector::default();
@@ -115,10 +126,15 @@ fn spans_of_actions_are_exported_before_the_program_ends() {
     let span = find("cli.move", &moved["trace_id"]);
     assert_eq!(span.kind, SpanKind::Client as i32);
     assert!(span.parent_span_id.is_empty() && span.end_time_unix_nano > span.start_time_unix_nano);
+    assert_eq!(method(&span), "meridian.v1.GameServer/Move");
     assert!(
-        span.attributes.iter().any(|attribute| attribute.key == "rpc.method"),
+        span.attributes.iter().all(|attribute| attribute.key != "rpc.service"),
         "{span:?}"
     );
+    let asked = run(&["--json", "status"]);
+    let span = find("cli.status", &asked["trace_id"]);
+    assert_eq!(method(&span), "grpc.health.v1.Health/Check");
+    let span = find("cli.move", &moved["trace_id"]);
     // The server is given this span as its parent.
     let given = server
         .world()

@@ -39,7 +39,37 @@ fn a_walk_can_be_left_to_itself() {
     let cli = Program::of(&server);
     cli.json(&["join"]).result();
     // Waiting for sixty ticks of a second each would take longer than a run may.
-    assert_eq!(cli.json(&["move", "north", "300", "--no-wait"]).result()["ticks"], 60);
+    for walk in [&["300"][..], &["--ticks", "60"]] {
+        let arguments = [&["move", "north", "--no-wait"], walk].concat();
+        assert_eq!(cli.json(&arguments).result()["ticks"], 60);
+    }
+}
+
+#[test]
+fn a_move_of_ticks_is_waited_for_and_the_next_does_not_cut_it_off() {
+    let server = TestServer::start();
+    let cli = Program::of(&server);
+    cli.json(&["join"]).result();
+    let run = cli.run_with_input(&["--json"], "move north --ticks 30\nmove north --ticks 30\n");
+    assert_eq!(run.code, 0, "{run:?}");
+    let (_, _, ticks) = wait_until_still(&server);
+    assert_eq!(ticks, 60, "{run:?}");
+}
+
+#[test]
+fn a_walk_that_outlasts_its_token_goes_on_with_another() {
+    let server = TestServer::start();
+    {
+        let mut sessions = server.sessions.lock().unwrap();
+        sessions.expires_in_s = 1;
+        sessions.calls_max = Some(1);
+    }
+    let cli = Program::of(&server);
+    cli.json(&["join"]).result();
+    let run = cli.json(&["move", "north", "7.5"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.json().len() >= 2, "{run:?}");
+    assert_eq!(wait_until_still(&server).2, 90, "{run:?}");
 }
 
 #[test]

@@ -15,7 +15,23 @@ fn a_watch_tells_positions_until_it_has_told_enough() {
     cli.json(&["join"]).result();
     let run = cli.json(&["watch", "--count", "5"]);
     assert_eq!(run.code, 0, "{run:?}");
-    let lines = run.json();
+    let mut lines = run.json();
+    let opened = lines.remove(0);
+    assert_eq!(opened["notice"], "watching", "{run:?}");
+    assert!(
+        opened["latency_ms"].as_f64().is_some_and(|latency| latency > 0.0),
+        "{opened}"
+    );
+    assert!(
+        opened["latency_ticks"].as_f64().is_some_and(|ticks| ticks > 0.0),
+        "{opened}"
+    );
+    let trace = opened["trace_id"].as_str().unwrap().to_owned();
+    let called = server.world().traces.last().unwrap().clone();
+    assert!(
+        called.0 == "WatchPositions" && called.1.contains(&trace),
+        "{called:?} {trace}"
+    );
     assert_eq!(lines.len(), 5, "{run:?}");
     for line in &lines {
         assert_eq!(
@@ -37,6 +53,11 @@ fn a_watch_tells_positions_until_it_has_told_enough() {
         "{people:?}"
     );
     assert!(people.out.contains("1.50 ms old"), "{people:?}");
+    assert_eq!(people.err.lines().count(), 1, "{people:?}");
+    assert!(
+        people.err.contains(" ms = ") && people.err.contains("  trace "),
+        "{people:?}"
+    );
 }
 
 #[test]
@@ -74,6 +95,7 @@ fn a_watch_can_have_an_area_or_entities() {
         let run = cli.json(&[&["watch", "--count", "20"], arguments].concat());
         run.json()
             .iter()
+            .filter(|line| line["command"] == "watch")
             .map(|line| line["entity"].as_str().unwrap().to_owned())
             .collect()
     };
@@ -96,7 +118,8 @@ fn a_watch_ends_after_its_time() {
     cli.json(&["join"]).result();
     let run = cli.json(&["watch", "--seconds", "0.3"]);
     assert_eq!(run.code, 0, "{run:?}");
-    assert!(run.json().iter().all(|line| line["command"] == "watch"), "{run:?}");
+    let is_known = |line: &Value| line["command"] == "watch" || line["notice"] == "watching";
+    assert!(run.json().iter().all(is_known), "{run:?}");
 }
 
 #[test]

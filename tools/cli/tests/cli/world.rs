@@ -87,6 +87,11 @@ struct Told {
 }
 
 impl World {
+    /// The tick that was simulated last.
+    pub fn tick(&self) -> u64 {
+        self.tick
+    }
+
     /// A player that has joined.
     pub fn player(&self, player: u64) -> Option<Player> {
         self.players.get(&player).map(|player| Player {

@@ -96,9 +96,9 @@ impl TickClock {
         tokio::time::sleep_until(arrival.checked_sub(self.way).unwrap_or(arrival).into()).await;
     }
 
-    /// Until `last_tick` is done.
+    /// Until half a tick after `last_tick`: what is told then does not cut it off, even if the answer was as late as half a tick.
     pub(super) async fn wait_for_end_of(&self, last_tick: u64) {
-        tokio::time::sleep_until(self.done(last_tick).into()).await;
+        tokio::time::sleep_until((self.done(last_tick) + self.tick / 2).into()).await;
     }
 }
 

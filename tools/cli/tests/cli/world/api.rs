@@ -53,7 +53,7 @@ impl Api {
     ) -> Result<(u64, String, MutexGuard<'_, World>), Status> {
         let text = |key: &str| metadata.get(key).and_then(|value| value.to_str().ok());
         let token = text(meridian_rpc::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        let known = token.and_then(|token| self.sessions.lock().unwrap().player(token));
+        let known = token.and_then(|token| self.sessions.lock().unwrap().caller(token));
         let (player, name) = known.ok_or_else(|| refuse(Code::Unauthenticated, "token", "the token is not good"))?;
         let mut world = self.world.lock().unwrap();
         world.traces.push((method, traceparent(metadata)));
