@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use meridian_telemetry::span_definitions::{ATTRIBUTE_RPC_METHOD, ATTRIBUTE_RPC_SYSTEM, RPC_SYSTEM_GRPC};
+use meridian_telemetry::span_definitions::{
+    ATTRIBUTE_RPC_METHOD, ATTRIBUTE_RPC_SYSTEM, CLI_JOIN, CLI_LEAVE, CLI_MOVE, CLI_PLAY, CLI_STATUS, CLI_WATCH,
+    CLI_ZONES, RPC_SYSTEM_GRPC,
+};
 use meridian_telemetry::{
     AttributeValue, LogFormat, SpanKind, SpanRecord, TelemetryGuard, TelemetryOptions, TraceContext, record,
 };
@@ -25,19 +28,19 @@ pub struct Action {
 
 impl Action {
     /// `join`.
-    pub const JOIN: Self = Self::new("cli.join", "meridian.v1.GameServer/Join");
+    pub const JOIN: Self = Self::new(CLI_JOIN, "meridian.v1.GameServer/Join");
     /// `leave`.
-    pub const LEAVE: Self = Self::new("cli.leave", "meridian.v1.GameServer/Leave");
+    pub const LEAVE: Self = Self::new(CLI_LEAVE, "meridian.v1.GameServer/Leave");
     /// A part of `move`.
-    pub const MOVE: Self = Self::new("cli.move", "meridian.v1.GameServer/Move");
+    pub const MOVE: Self = Self::new(CLI_MOVE, "meridian.v1.GameServer/Move");
     /// `play`.
-    pub const PLAY: Self = Self::new("cli.play", "meridian.v1.GameServer/Play");
+    pub const PLAY: Self = Self::new(CLI_PLAY, "meridian.v1.GameServer/Play");
     /// `watch`.
-    pub const WATCH: Self = Self::new("cli.watch", "meridian.v1.GameServer/WatchPositions");
+    pub const WATCH: Self = Self::new(CLI_WATCH, "meridian.v1.GameServer/WatchPositions");
     /// `zones`.
-    pub const ZONES: Self = Self::new("cli.zones", "meridian.v1.GameServer/ListZones");
+    pub const ZONES: Self = Self::new(CLI_ZONES, "meridian.v1.GameServer/ListZones");
     /// `status`.
-    pub const STATUS: Self = Self::new("cli.status", "grpc.health.v1.Health/Check");
+    pub const STATUS: Self = Self::new(CLI_STATUS, "grpc.health.v1.Health/Check");
 
     const fn new(span: &'static str, method: &'static str) -> Self {
         Self { span, method }

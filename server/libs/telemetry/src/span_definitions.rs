@@ -45,8 +45,6 @@ pub const ATTRIBUTE_GATEWAY: &str = "meridian.gateway";
 
 /// Semantic conventions for calls (<https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>): the system, here [`RPC_SYSTEM_GRPC`].
 pub const ATTRIBUTE_RPC_SYSTEM: &str = "rpc.system.name";
-/// The service with its package, for example `meridian.v1.GameServer`: beside an [`ATTRIBUTE_RPC_METHOD`] that does not name it.
-pub const ATTRIBUTE_RPC_SERVICE: &str = "rpc.service";
 /// The method with its service, for example `meridian.v1.GameServer/Move`.
 pub const ATTRIBUTE_RPC_METHOD: &str = "rpc.method";
 /// The status of the answer by its name, for example `OK`.
