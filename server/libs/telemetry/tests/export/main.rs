@@ -265,7 +265,9 @@ fn metrics_are_pushed(collector: &Collector, protocol: &str) {
 fn points_that_a_collector_refuses_are_counted() {
     const REFUSED: &str = "meridian_telemetry_metric_points_refused_total";
     let metrics = Metrics::install().unwrap();
-    metrics::counter!("refused_total").increment(1);
+    for which in ["first", "second", "third"] {
+        metrics::counter!("refused_total", "which" => which).increment(1);
+    }
     let variables = |collector: &Collector, protocol| {
         let mut variables = to_collector(collector.address, protocol);
         variables.push(("OTEL_TRACES_EXPORTER", "none".to_owned()));
