@@ -82,6 +82,14 @@ impl Context {
         Ok(session)
     }
 
+    /// The session of a player that has begun to act: another may have joined meanwhile.
+    ///
+    /// # Errors
+    /// There is none any more, or it is over.
+    pub async fn session_of(&self, name: &str) -> Result<StoredSession, CliError> {
+        self.sessions.current(Some(name)).await
+    }
+
     /// Ticks in a second of the world, if anybody has said so.
     pub fn tick_rate_hz(&self) -> Option<u32> {
         self.tick_rate_hz

@@ -378,7 +378,7 @@ pub mod game_server_client {
                 .insert(GrpcMethod::new("meridian.v1.GameServer", "Leave"));
             self.inner.unary(req, path, codec).await
         }
-        /// Walks for some ticks. Answers when the first of them was simulated.
+        /// Walks for some ticks. Answers when the first of them was simulated. Of several that come within one tick the last one counts, and a jump of any.
         pub async fn r#move(
             &mut self,
             request: impl tonic::IntoRequest<super::MoveRequest>,
@@ -500,7 +500,7 @@ pub mod game_server_server {
             &self,
             request: tonic::Request<super::LeaveRequest>,
         ) -> std::result::Result<tonic::Response<super::LeaveResponse>, tonic::Status>;
-        /// Walks for some ticks. Answers when the first of them was simulated.
+        /// Walks for some ticks. Answers when the first of them was simulated. Of several that come within one tick the last one counts, and a jump of any.
         async fn r#move(
             &self,
             request: tonic::Request<super::MoveRequest>,

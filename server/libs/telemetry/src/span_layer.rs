@@ -12,6 +12,7 @@ use opentelemetry_sdk::{
         Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, Span, SpanData, SpanProcessor,
     },
 };
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
@@ -77,7 +78,9 @@ where
         .with_tracked_inactivity(false)
         .with_threads(false)
         .with_location(false);
-    layer.with_filter(filter_fn(is_of_interest)).boxed()
+    // Without the hint every event of every library, whatever its level, would be asked about where it happens.
+    let of_interest = filter_fn(is_of_interest).with_max_level_hint(LevelFilter::INFO);
+    layer.with_filter(of_interest).boxed()
 }
 
 /// Spans of this project from `INFO` up, and its errors, which mark the span that they happen in.

@@ -17,6 +17,10 @@ use crate::limits::given_up_at;
 use crate::routing::too_late;
 use crate::service::Service;
 
+/// When a request came: its body may come much later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived(pub(crate) Instant);
+
 /// The API behind its gate.
 #[derive(Clone)]
 pub(crate) struct Gate(pub(crate) GameServerServer<Service>);
@@ -34,10 +38,12 @@ impl HttpService<http::Request<Body>> for Gate {
         HttpService::<http::Request<Body>>::poll_ready(&mut self.0, context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let method = Method::of_path(request.uri().path());
+        let arrived = Instant::now();
+        request.extensions_mut().insert(Arrived(arrived));
         // Streams have begun by then: they end by terms of their own.
-        let given_up_at = tokio::time::Instant::from_std(given_up_at(Instant::now(), request.headers()));
+        let given_up_at = tokio::time::Instant::from_std(given_up_at(arrived, request.headers()));
         let answer = self.0.call(request);
         Box::pin(async move {
             let Ok(answered) = timeout_at(given_up_at, answer).await else {

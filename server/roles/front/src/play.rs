@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
@@ -26,7 +27,7 @@ use crate::routing::{Begun, Errand, Passage, Target, Walk, Wish, too_late};
 use crate::service::{Front, moved, stopping};
 
 /// Moves of a stream that wait for their answers at most: a quarter of a second at 60 Hz. Those beyond wait at the caller.
-const UNDER_WAY_MAX: usize = 16;
+pub(crate) const UNDER_WAY_MAX: usize = 16;
 
 /// What a stream holds on to until it ends.
 pub(crate) struct Held {
@@ -52,6 +53,7 @@ pub(crate) fn play(
         has_ended: false,
         answering: None,
         under_way: VecDeque::with_capacity(UNDER_WAY_MAX),
+        is_astray: Arc::default(),
         passage: None,
         held,
         _open: OpenStream::new("play"),
@@ -73,6 +75,8 @@ struct Play {
     answering: Option<Answering>,
     /// Moves behind it, in their order.
     under_way: VecDeque<UnderWay>,
+    /// A move was not done where it was begun: until all are answered, the next ones wait for it to be done elsewhere.
+    is_astray: Arc<AtomicBool>,
     /// To the server that has the player, if that is another one.
     passage: Option<Passage>,
     held: Held,
@@ -137,13 +141,17 @@ impl Play {
     }
 
     fn answer_next(&mut self) {
-        if self.answering.is_none()
-            && let Some(first) = self.under_way.pop_front()
-        {
-            self.answering = Some(Answering {
-                target: first.target,
-                answer: answer(Arc::clone(&self.front), first).boxed(),
-            });
+        if self.answering.is_some() {
+            return;
+        }
+        match self.under_way.pop_front() {
+            Some(first) => {
+                self.answering = Some(Answering {
+                    target: first.target,
+                    answer: answer(Arc::clone(&self.front), first, Arc::clone(&self.is_astray)).boxed(),
+                });
+            }
+            None => self.is_astray.store(false, Ordering::Relaxed),
         }
     }
 
@@ -151,7 +159,8 @@ impl Play {
     fn can_take(&self) -> bool {
         let Some(answering) = &self.answering else { return true };
         let target = self.front.router.target_of(self.caller.player);
-        self.under_way.len() + 1 < UNDER_WAY_MAX
+        !self.is_astray.load(Ordering::Relaxed)
+            && self.under_way.len() + 1 < UNDER_WAY_MAX
             && target.is_some()
             && answering.target == target
             && self.under_way.iter().all(|under_way| under_way.target == target)
@@ -165,8 +174,14 @@ impl Play {
             Some(asked) => arguments::walk(&asked),
             None => Err(refusal(ErrorWord::Argument, "move is missing")),
         });
-        let target = self.front.router.target_of(self.caller.player);
+        // It may have gone astray since this one was asked for.
+        let is_astray = self.is_astray.load(Ordering::Relaxed);
+        let target = (!is_astray)
+            .then(|| self.front.router.target_of(self.caller.player))
+            .flatten();
         let begun = checked.map(|walk| self.begin(walk, target, arrived));
+        let is_begun = begun.as_ref().map_or(true, Begun::is_at_its_target);
+        let target = target.filter(|_| is_begun);
         self.under_way.push_back(UnderWay {
             sequence: request.sequence,
             arrived,
@@ -188,7 +203,7 @@ impl Play {
         };
         self.front
             .router
-            .begin(errand, target, &mut self.passage, UNDER_WAY_MAX)
+            .begin(errand, target, &mut self.passage, &self.front.identity)
     }
 }
 
@@ -199,7 +214,7 @@ async fn answered(answering: &mut Option<Answering>) -> PlayResponse {
     }
 }
 
-async fn answer(front: Arc<Front>, under_way: UnderWay) -> PlayResponse {
+async fn answer(front: Arc<Front>, under_way: UnderWay, is_astray: Arc<AtomicBool>) -> PlayResponse {
     let UnderWay {
         sequence,
         arrived,
@@ -208,7 +223,7 @@ async fn answer(front: Arc<Front>, under_way: UnderWay) -> PlayResponse {
         ..
     } = under_way;
     let outcome = match begun {
-        Ok(begun) => front.router.finish(begun, &front.identity).await,
+        Ok(begun) => front.router.finish(begun, &front.identity, &is_astray).await,
         Err(status) => Err(status),
     };
     timed(Method::Play, arrived);

@@ -10,6 +10,7 @@ mod remote;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -109,6 +110,13 @@ enum Look {
 pub(crate) struct Begun {
     errand: Errand,
     way: Way,
+}
+
+impl Begun {
+    /// Whether it is where its player was taken to be; else it is yet to be brought anywhere.
+    pub(crate) fn is_at_its_target(&self) -> bool {
+        !matches!(self.way, Way::ToBeRouted)
+    }
 }
 
 /// How a walk goes to its zone.
@@ -360,13 +368,13 @@ impl Router {
     }
 
     /// Begins a walk at `target`, where its player is taken to be, if it can be at once: in a desk of this process, or through a passage, which is opened for
-    /// that and takes so many moves.
+    /// that.
     pub(crate) fn begin(
         &self,
         errand: Errand,
         target: Option<Target>,
         passage: &mut Option<Passage>,
-        moves_max: usize,
+        identity: &Identity,
     ) -> Begun {
         let begun = match target {
             Some(Target::Zone(zone)) => self
@@ -380,7 +388,8 @@ impl Router {
                     .is_none_or(|open| open.address != address || open.has_ended())
                 {
                     let channel = self.remotes.channel(address);
-                    *passage = Some(Passage::open(channel, address, &errand.caller, moves_max));
+                    // The token that the stream began with may have expired meanwhile.
+                    *passage = Some(Passage::open(channel, address, errand.caller.again(identity)));
                 }
                 passage.as_mut().and_then(|open| open.pass(&errand)).map(Way::PassedOn)
             }
@@ -392,11 +401,16 @@ impl Router {
         }
     }
 
-    /// What comes of a walk that has begun. Where it was not done, for its player was not there, it is brought to where that is.
+    /// What comes of a walk that has begun. Where it was not done, for its player was not there, `is_astray` says so, and it is brought to where that is.
     ///
     /// # Errors
     /// The status for the caller.
-    pub(crate) async fn finish(&self, begun: Begun, identity: &Identity) -> Result<Outcome, Status> {
+    pub(crate) async fn finish(
+        &self,
+        begun: Begun,
+        identity: &Identity,
+        is_astray: &AtomicBool,
+    ) -> Result<Outcome, Status> {
         let Begun { errand, way } = begun;
         let deadline = tokio::time::Instant::from_std(errand.caller.deadline);
         let step = match way {
@@ -415,6 +429,7 @@ impl Router {
             }
             Step::Refused(status) => Err(status),
             Step::NotHere | Step::Away | Step::At(_) => {
+                is_astray.store(true, Ordering::Relaxed);
                 // The token that the stream began with may have expired meanwhile.
                 let caller = errand.caller.again(identity);
                 self.route(&Errand { caller, ..errand }).await

@@ -15,13 +15,13 @@ use meridian_rpc::v1::{
 };
 use meridian_rpc::{ErrorWord, refusal};
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use crate::call::{Call, Method, OpenStream};
 use crate::connection::Peer;
 use crate::context::{FrontContext, WorldSummary};
+use crate::gate::Arrived;
 use crate::identity::{Caller, Identity};
 use crate::limits::{CallLimiter, PeerKey, PlayerSeats, peer_key, timeout_of};
 use crate::play::{Held, play, until};
@@ -77,11 +77,12 @@ impl Front {
     }
 
     /// Who calls, if that may call now. Its trace goes on from the call's.
-    fn caller(&self, metadata: &MetadataMap, traceparent: Option<String>) -> Result<Caller, Status> {
+    fn caller<T>(&self, request: &Request<T>, traceparent: Option<String>) -> Result<Caller, Status> {
         if self.stop.is_cancelled() {
             return Err(stopping());
         }
-        let caller = self.identity.caller(metadata, Instant::now(), traceparent)?;
+        let arrived = arrived(request);
+        let caller = self.identity.caller(request.metadata(), arrived, traceparent)?;
         self.calls.check(&caller.player)?;
         Ok(caller)
     }
@@ -122,6 +123,12 @@ impl Front {
     }
 }
 
+/// When a request came; all come through the gate.
+fn arrived<T>(request: &Request<T>) -> Instant {
+    let arrived = request.extensions().get::<Arrived>();
+    arrived.map_or_else(Instant::now, |arrived| arrived.0)
+}
+
 /// The service.
 #[derive(Clone)]
 pub(crate) struct Service(pub(crate) Arc<Front>);
@@ -135,13 +142,13 @@ impl GameServer for Service {
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let call = Call::begin(Method::Join, request.metadata());
-        let caller = self.0.caller(request.metadata(), call.traceparent());
+        let caller = self.0.caller(&request, call.traceparent());
         call.answer(self.0.join(caller)).await
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
         let call = Call::begin(Method::Leave, request.metadata());
-        let caller = self.0.caller(request.metadata(), call.traceparent());
+        let caller = self.0.caller(&request, call.traceparent());
         let left = async {
             self.0.done(caller, Wish::Leave).await?;
             Ok(Response::new(LeaveResponse {}))
@@ -151,14 +158,14 @@ impl GameServer for Service {
 
     async fn r#move(&self, request: Request<MoveRequest>) -> Result<Response<MoveResponse>, Status> {
         let call = Call::begin(Method::Move, request.metadata());
-        let caller = self.0.caller(request.metadata(), call.traceparent());
+        let caller = self.0.caller(&request, call.traceparent());
         call.answer(self.0.r#move(caller, request.get_ref())).await
     }
 
     async fn play(&self, request: Request<Streaming<PlayRequest>>) -> Result<Response<Self::PlayStream>, Status> {
-        let (front, arrived) = (&self.0, Instant::now());
+        let (front, arrived) = (&self.0, arrived(&request));
         let mut call = Call::begin(Method::Play, request.metadata());
-        let begun = front.caller(request.metadata(), call.traceparent()).and_then(|caller| {
+        let begun = front.caller(&request, call.traceparent()).and_then(|caller| {
             let seat = front.plays.take(caller.player)?;
             Ok((caller, seat))
         });
@@ -181,13 +188,14 @@ impl GameServer for Service {
         &self,
         request: Request<WatchPositionsRequest>,
     ) -> Result<Response<Self::WatchPositionsStream>, Status> {
-        let (front, arrived) = (&self.0, Instant::now());
+        let (front, arrived) = (&self.0, arrived(&request));
         let mut call = Call::begin(Method::WatchPositions, request.metadata());
         let ends_at = timeout_of(request.metadata().as_ref());
         let ends_at = ends_at.map(|timeout| tokio::time::Instant::from_std(arrived + timeout));
         // Every call comes over a connection of this listener.
         let connection = request.extensions().get::<Peer>().map(|peer| peer.cut.clone());
-        let begun = front.caller(request.metadata(), None).and_then(|caller| {
+        let caller = front.caller(&request, None);
+        let begun = caller.and_then(|caller| {
             let filter = arguments::filter(request.into_inner())?;
             Ok((filter, front.watchers.take(caller.player)?))
         });

@@ -113,9 +113,13 @@ impl InputRing {
         self.steady_from = None;
     }
 
-    /// Orders a walk from `first` on: `ticks` ticks in which `walk` holds, with its jump in the first, and one in which it ends. It replaces what waits.
+    /// Orders a walk from `first` on: `ticks` ticks in which `walk` holds, with its jump in the first, and one in which it ends. It replaces what waits, but
+    /// for a jump in `first`: of several walks that begin in one tick the last one counts, and a jump of any.
     /// `asked` is when it was ordered. Ticks that are too far ahead are left out.
     pub fn walk(&mut self, first: Tick, walk: Move, ticks: u32, asked: Instant) {
+        let waiting = self.slots[(first.0 % INPUT_LOOKAHEAD_TICKS) as usize].filter(|waiting| waiting.tick == first);
+        let jumps = walk.jump() || waiting.is_some_and(|waiting| waiting.input.jump());
+        let walk = Move::new(walk.direction(), walk.facing(), jumps).0;
         self.slots = [None; INPUT_LOOKAHEAD_TICKS as usize];
         let walk = walk.with_sequence(self.last.sequence);
         let stand = Move::new(Vec2::ZERO, walk.facing(), false)
@@ -408,6 +412,21 @@ mod tests {
 
     proptest! {
         #[test]
+    fn of_walks_that_begin_in_one_tick_the_last_counts_and_the_jump_of_any() {
+        let (mut ring, asked) = (InputRing::new(Tick(10)), Instant::now());
+        let walk = |x: f32, jump| Move::new(Vec2::new(x, 0.0), 0.0, jump).0;
+        ring.walk(Tick(10), walk(1.0, true), 3, asked);
+        ring.walk(Tick(10), walk(-1.0, false), 2, asked);
+        let first = ring.slots[10].unwrap().input;
+        assert!(first.jump() && first.direction().x < -0.9);
+        let second = ring.slots[11].unwrap().input;
+        assert!(!second.jump() && second.direction().x < -0.9);
+        // What was to come of the first one is gone, its jump too.
+        ring.walk(Tick(11), walk(0.5, false), 1, asked);
+        assert!(!ring.slots[11].unwrap().input.jump());
+    }
+
+    #[test]
         fn each_tick_applies_at_most_its_own_input(
             batches in proptest::collection::vec((0u64..80, proptest::collection::vec(0u64..200, 0..12)), 0..40)
         ) {

@@ -211,7 +211,7 @@ pub async fn run(context: &mut Context, arguments: &MoveArgs) -> Result<(), Ende
         clock.wait_to_follow(moved.last_tick).await;
         // Each call has a trace of its own. A token may expire on a long walk: it is renewed before that.
         trace = context.begin(Action::MOVE);
-        session = context.session().await?;
+        session = context.session_of(&session.name).await?;
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use meridian_rpc::ErrorWord;
 use meridian_rpc::v1::game_server_client::GameServerClient;
 use meridian_rpc::v1::play_response::Outcome;
 use meridian_rpc::v1::{PlayRequest, PlayResponse};
@@ -18,6 +19,7 @@ use super::Errand;
 use super::remote::{asked_move, in_the_name_of};
 use crate::identity::Caller;
 use crate::limits::REQUEST_BYTES_MAX;
+use crate::play::UNDER_WAY_MAX;
 
 /// The stream, until it is dropped. It may have ended before, and then takes nothing.
 pub(crate) struct Passage {
@@ -75,14 +77,21 @@ impl Sent {
         tell.is_sent = true;
         self.queue().push_back((sequence, tell));
     }
+
+    /// As if nothing was sent.
+    fn take_back(&self) {
+        for (_, mut tell) in self.queue().drain(..) {
+            tell.say(Passed::Unsent);
+        }
+    }
 }
 
 impl Passage {
-    /// Opens nothing before the first move. So many moves may wait for their answers. From a tokio task alone.
-    pub(super) fn open(channel: Channel, address: SocketAddr, caller: &Caller, moves_max: usize) -> Self {
-        let (moves, waiting) = mpsc::channel(moves_max);
+    /// Opens nothing before the first move. From a tokio task alone.
+    pub(super) fn open(channel: Channel, address: SocketAddr, caller: Caller) -> Self {
+        let (moves, waiting) = mpsc::channel(UNDER_WAY_MAX);
         let closed = CancellationToken::new();
-        tokio::spawn(carry(channel, caller.clone(), waiting, closed.clone()));
+        tokio::spawn(carry(channel, caller, waiting, closed.clone()));
         Self {
             address,
             sequence: 0,
@@ -123,7 +132,14 @@ async fn carry(
     let requests = requests(waiting, sent.clone());
     let carried = async {
         let mut client = GameServerClient::new(channel).max_decoding_message_size(REQUEST_BYTES_MAX);
-        let mut answers = client.play(in_the_name_of(&caller, requests)).await?.into_inner();
+        let answers = client.play(in_the_name_of(&caller, requests)).await;
+        let answers = answers.inspect_err(|status| {
+            // Who refuses the stream has done nothing of what it was sent.
+            if ErrorWord::of(status).is_some() {
+                sent.take_back();
+            }
+        });
+        let mut answers = answers?.into_inner();
         while let Some(answer) = answers.message().await? {
             if !take(&sent, answer) {
                 return Err(Status::internal("an answer to no move of this stream"));

@@ -18,6 +18,17 @@ const TICK: Duration = Duration::from_millis(2);
 #[derive(Default)]
 pub struct Owners {
     known: Mutex<HashMap<PlayerId, ZoneId>>,
+    /// Walks that were done, by any zone, in order: whose, and for how many ticks.
+    walked: Mutex<Vec<(PlayerId, u32)>>,
+}
+
+impl Owners {
+    /// The ticks of a player's walks, in the order in which they were done.
+    pub fn walked(&self, player: PlayerId) -> Vec<u32> {
+        let walked = self.walked.lock().unwrap();
+        let own = walked.iter().filter(|(who, _)| *who == player);
+        own.map(|(_, ticks)| *ticks).collect()
+    }
 }
 
 /// How the zone is towards orders.
@@ -29,6 +40,8 @@ pub enum Mood {
     Away,
     /// It takes orders, and never answers them.
     Silent,
+    /// It refuses all of the next tick in which it has several, as if it had paused, and serves from then on.
+    Refuses,
 }
 
 struct State {
@@ -166,11 +179,20 @@ impl Shared {
                 state.unanswered.extend(orders);
                 return;
             }
+            let refuses = state.mood == Mood::Refuses && orders.len() > 1;
             let answered = orders.into_iter().map(|order| {
-                let answer = self.answer(&mut state, &order, began);
+                let answer = if refuses {
+                    Answer::Away
+                } else {
+                    self.answer(&mut state, &order, began)
+                };
                 (order, answer)
             });
-            answered.collect()
+            let answered = answered.collect();
+            if refuses {
+                state.mood = Mood::Serves;
+            }
+            answered
         };
         // A zone answers when nobody waits for it.
         answers.into_iter().for_each(|(order, answer)| order.answer(answer));
@@ -203,7 +225,8 @@ impl Shared {
                 self.owners.known.lock().unwrap().remove(&player);
                 return Answer::Left;
             }
-            Request::Walk { direction, .. } => {
+            Request::Walk { direction, ticks, .. } => {
+                self.owners.walked.lock().unwrap().push((player, *ticks));
                 position[0] += direction[0] / 10.0;
                 position[2] += direction[1] / 10.0;
             }
