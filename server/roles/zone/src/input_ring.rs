@@ -410,8 +410,7 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
+    #[test]
     fn of_walks_that_begin_in_one_tick_the_last_counts_and_the_jump_of_any() {
         let (mut ring, asked) = (InputRing::new(Tick(10)), Instant::now());
         let walk = |x: f32, jump| Move::new(Vec2::new(x, 0.0), 0.0, jump).0;
@@ -426,7 +425,8 @@ mod tests {
         assert!(!ring.slots[11].unwrap().input.jump());
     }
 
-    #[test]
+    proptest! {
+        #[test]
         fn each_tick_applies_at_most_its_own_input(
             batches in proptest::collection::vec((0u64..80, proptest::collection::vec(0u64..200, 0..12)), 0..40)
         ) {
