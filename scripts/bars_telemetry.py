@@ -3,7 +3,9 @@
 import json
 import os
 import pathlib
+import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -21,14 +23,11 @@ MOVES = 60
 class Collector:
     """`loadgen traces`, and the environment that leads to it."""
 
-    def __init__(self, binaries, folder):
+    def __init__(self, folder):
         self.report, port = pathlib.Path(folder) / "traces.json", free_port()
-        command = [binaries / "loadgen", "traces", "--listen", f"127.0.0.1:{port}", "--report", self.report]
+        command = [BINARIES / "loadgen", "traces", "--listen", f"127.0.0.1:{port}", "--report", self.report]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.environment = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
-        }
+        self.environment = exporting_to(port)
 
     def end(self):
         self.process.send_signal(signal.SIGTERM)
@@ -36,44 +35,79 @@ class Collector:
         return json.loads(self.report.read_text(encoding="utf-8"))
 
 
-def ticks_of(admin):
+class HungCollector:
+    """Takes connections, and never says a word."""
+
+    def __init__(self, *_):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        # A queue that a run fills.
+        self.environment = {**exporting_to(self.listener.getsockname()[1]), "OTEL_BSP_MAX_QUEUE_SIZE": "1024"}
+
+    def end(self):
+        self.listener.close()
+
+
+class NoCollector:
+    """Nobody is there."""
+
+    def __init__(self, *_):
+        self.environment = exporting_to(free_port())
+
+    def end(self):
+        pass
+
+
+def exporting_to(port):
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+
+
+def sum_of(admin, metric):
     page = urllib.request.urlopen(f"{admin}/metrics").read().decode()
-    ticks = [line.rsplit(" ", 1)[1] for line in page.splitlines() if line.startswith("meridian_zone_ticks_total")]
-    return sum(map(float, ticks))
+    samples = [line.rsplit(" ", 1)[1] for line in page.splitlines() if re.match(rf"{metric}[ {{]", line)]
+    return sum(map(float, samples))
 
 
-def one_run(bars, seconds, is_telling):
-    """CPU microseconds of the server per zone tick, action p50 in ticks, and what came of the traces."""
+def one_run(bars, seconds, kind):
+    """CPU microseconds of the server per zone tick, action p50 in ticks, spans that it dropped, and what the collector says."""
     with tempfile.TemporaryDirectory() as folder:
-        collector = Collector(BINARIES, folder) if is_telling else None
+        collector = kind(folder) if kind else None
         before = dict(os.environ)
         os.environ.update(collector.environment if collector else {})
         try:
             with bars.Server(folder) as server:
                 http, admin = (f"http://{server.addresses[name]}" for name in ("http", "admin"))
-                cpu, ticks = server.cpu_seconds(), ticks_of(admin)
+                cpu, ticks = server.cpu_seconds(), sum_of(admin, "meridian_zone_ticks_total")
                 where = ["--server", http, "--admin", admin, "--scenario", "border"]
                 report = bars.loadgen(folder, "run", *where, "--bots", 40, "--seconds", seconds)
-                us_per_tick = (server.cpu_seconds() - cpu) * 1e6 / (ticks_of(admin) - ticks)
+                us_per_tick = (server.cpu_seconds() - cpu) * 1e6 / (sum_of(admin, "meridian_zone_ticks_total") - ticks)
+                dropped = sum_of(admin, "meridian_telemetry_spans_dropped_total")
         finally:
             os.environ.clear()
             os.environ.update(before)
-        return us_per_tick, report["action_latency_ticks"]["p50"], collector.end() if collector else None
+            said = collector.end() if collector else None
+        return us_per_tick, report["action_latency_ticks"]["p50"], dropped, said
+
+
+def pairs_of(bars, pairs, seconds, kind, name):
+    """Ratios of medians, CPU and action latency, of runs with a collector of this kind to runs without telemetry; and the runs with it."""
+    figures = {True: [], False: []}
+    for pair in range(pairs):
+        for is_telling in (pair % 2 == 0, pair % 2 == 1):
+            run = one_run(bars, seconds, kind if is_telling else None)
+            figures[is_telling].append(run)
+            what = name if is_telling else "off"
+            print(f"  telemetry {what}: {run[0]:.0f} us of CPU per tick, action p50 {run[1]:.2f}", file=sys.stderr)
+    ratios = [
+        statistics.median(run[index] for run in figures[True]) / statistics.median(run[index] for run in figures[False])
+        for index in (0, 1)
+    ]
+    return ratios, figures[True]
 
 
 def telling(bars, pairs, seconds):
-    """Ratios of telemetry on to off, of medians; and how complete the traces were."""
-    figures, judged = {True: [], False: []}, []
-    for pair in range(pairs):
-        for is_telling in (pair % 2 == 0, pair % 2 == 1):
-            us_per_tick, action, traces = one_run(bars, seconds, is_telling)
-            figures[is_telling].append((us_per_tick, action))
-            judged += [traces] if traces else []
-            print(f"  telemetry {'on ' if is_telling else 'off'}: {us_per_tick:.0f} us of CPU per tick, action p50 {action:.2f}", file=sys.stderr)
-    cpu, action = (
-        statistics.median(row[index] for row in figures[True]) / statistics.median(row[index] for row in figures[False])
-        for index in (0, 1)
-    )
+    """What telling costs, and how complete the traces were."""
+    (cpu, action), runs = pairs_of(bars, pairs, seconds, Collector, "on")
+    judged = [run[3] for run in runs]
     probes = sum(report["probes"] for report in judged)
     complete = sum(report["complete"] for report in judged)
     orphans = sum(sum(report["orphans"].values()) for report in judged)
@@ -83,6 +117,16 @@ def telling(bars, pairs, seconds):
         ("probes with complete traces, %", 100 * complete / max(1, probes), 99.0, True),
         ("orphan spans", orphans, 0, False),
     ]
+
+
+def troubled(bars, pairs, seconds):
+    """The same with a collector that is of no use."""
+    rows = []
+    for name, kind in (("away", NoCollector), ("hung", HungCollector)):
+        (cpu, _), runs = pairs_of(bars, pairs, seconds, kind, name)
+        rows.append((f"collector {name} / telemetry off: CPU per zone tick", cpu, 1.05, False))
+        rows.append((f"collector {name}: spans dropped and counted, least of a run", min(run[2] for run in runs), 1, True))
+    return rows
 
 
 class Player:
@@ -172,7 +216,7 @@ def calls():
 
 
 def measure(bars, pairs, seconds):
-    return [*calls(), *telling(bars, pairs, seconds)]
+    return [*calls(), *telling(bars, pairs, seconds), *troubled(bars, pairs // 2, seconds)]
 
 
 if __name__ == "__main__":
