@@ -6,11 +6,11 @@
 mod desk;
 mod passage;
 mod remote;
+mod walks;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -18,18 +18,16 @@ use meridian_bus::directory::{Directory, Listed, ServiceKind};
 use meridian_ids::{LeaseEpoch, PlayerId, ZoneId};
 use meridian_rpc::v1::{MoveTiming, Position};
 use meridian_rpc::{ErrorWord, owner_elsewhere, refusal};
-use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 use tonic::Status;
 
 use crate::context::{FrontContext, LocalZone};
-use crate::identity::{Caller, Identity};
+use crate::identity::Caller;
 use crate::players::Players;
 
-use desk::{InDesk, hand_in};
 pub(crate) use passage::Passage;
-use passage::Passed;
 use remote::Remotes;
+pub(crate) use walks::Begun;
 
 /// How long a call waits for a player that no zone has: a transfer takes milliseconds, and a zone that was asked answers after its tick.
 const IN_TRANSIT_MAX: Duration = Duration::from_secs(1);
@@ -104,26 +102,6 @@ enum Look {
     /// Who may have it cannot say.
     Away,
     Refused(Status),
-}
-
-/// A walk that has begun.
-pub(crate) struct Begun {
-    errand: Errand,
-    way: Way,
-}
-
-impl Begun {
-    /// Whether it is where its player was taken to be; else it is yet to be brought anywhere.
-    pub(crate) fn is_at_its_target(&self) -> bool {
-        !matches!(self.way, Way::ToBeRouted)
-    }
-}
-
-/// How a walk goes to its zone.
-enum Way {
-    InDesk(InDesk),
-    PassedOn(oneshot::Receiver<Passed>),
-    ToBeRouted,
 }
 
 /// Who has a zone.
@@ -364,76 +342,6 @@ impl Router {
             Place::Here(_) => Some(Target::Zone(zone)),
             Place::There(address) => Some(Target::Server(address)),
             Place::Nowhere => None,
-        }
-    }
-
-    /// Begins a walk at `target`, where its player is taken to be, if it can be at once: in a desk of this process, or through a passage, which is opened for
-    /// that.
-    pub(crate) fn begin(
-        &self,
-        errand: Errand,
-        target: Option<Target>,
-        passage: &mut Option<Passage>,
-        identity: &Identity,
-    ) -> Begun {
-        let begun = match target {
-            Some(Target::Zone(zone)) => self
-                .here(zone)
-                .and_then(|local| hand_in(local, errand.wish, &errand))
-                .map(Way::InDesk),
-            // What was passed on once is not passed on again.
-            Some(Target::Server(address)) if errand.caller.hops == 0 => {
-                if passage
-                    .as_ref()
-                    .is_none_or(|open| open.address != address || open.has_ended())
-                {
-                    let channel = self.remotes.channel(address);
-                    // The token that the stream began with may have expired meanwhile.
-                    *passage = Some(Passage::open(channel, address, errand.caller.again(identity)));
-                }
-                passage.as_mut().and_then(|open| open.pass(&errand)).map(Way::PassedOn)
-            }
-            _ => None,
-        };
-        Begun {
-            errand,
-            way: begun.unwrap_or(Way::ToBeRouted),
-        }
-    }
-
-    /// What comes of a walk that has begun. Where it was not done, for its player was not there, `is_astray` says so, and it is brought to where that is.
-    ///
-    /// # Errors
-    /// The status for the caller.
-    pub(crate) async fn finish(
-        &self,
-        begun: Begun,
-        identity: &Identity,
-        is_astray: &AtomicBool,
-    ) -> Result<Outcome, Status> {
-        let Begun { errand, way } = begun;
-        let deadline = tokio::time::Instant::from_std(errand.caller.deadline);
-        let step = match way {
-            Way::InDesk(mut order) => timeout_at(deadline, order.answered()).await,
-            Way::PassedOn(told) => {
-                let asked = errand.caller.arrived;
-                let passed = timeout_at(deadline, told).await;
-                passed.map(|passed| remote::step_of(passed, &errand, asked))
-            }
-            Way::ToBeRouted => Ok(Step::NotHere),
-        };
-        match step.map_err(|_| too_late())? {
-            Step::Done(outcome) => {
-                self.remember(&errand.caller, &outcome);
-                Ok(outcome)
-            }
-            Step::Refused(status) => Err(status),
-            Step::NotHere | Step::Away | Step::At(_) => {
-                is_astray.store(true, Ordering::Relaxed);
-                // The token that the stream began with may have expired meanwhile.
-                let caller = errand.caller.again(identity);
-                self.route(&Errand { caller, ..errand }).await
-            }
         }
     }
 
