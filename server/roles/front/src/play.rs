@@ -155,15 +155,18 @@ impl Play {
         }
     }
 
-    /// Moves stay in their order: while some are under way to one place, none is begun in another.
     fn can_take(&self) -> bool {
-        let Some(answering) = &self.answering else { return true };
+        self.answering.is_none() || self.under_way.len() + 1 < UNDER_WAY_MAX && self.next_target().is_some()
+    }
+
+    /// Where the next move may be begun at once. Moves stay in their order: while some are under way to one place, none is begun in another.
+    fn next_target(&self) -> Option<Target> {
         let target = self.front.router.target_of(self.caller.player);
-        !self.is_astray.load(Ordering::Relaxed)
-            && self.under_way.len() + 1 < UNDER_WAY_MAX
-            && target.is_some()
-            && answering.target == target
-            && self.under_way.iter().all(|under_way| under_way.target == target)
+        let under_way = self.under_way.iter().map(|under_way| under_way.target);
+        let answering = self.answering.iter().map(|answering| answering.target);
+        let is_straight =
+            !self.is_astray.load(Ordering::Relaxed) && under_way.chain(answering).all(|other| other == target);
+        target.filter(|_| is_straight)
     }
 
     fn take(&mut self, request: PlayRequest) {
@@ -174,11 +177,8 @@ impl Play {
             Some(asked) => arguments::walk(&asked),
             None => Err(refusal(ErrorWord::Argument, "move is missing")),
         });
-        // It may have gone astray since this one was asked for.
-        let is_astray = self.is_astray.load(Ordering::Relaxed);
-        let target = (!is_astray)
-            .then(|| self.front.router.target_of(self.caller.player))
-            .flatten();
+        // Not what it was when this one was asked for: others may have gone astray since.
+        let target = self.next_target();
         let begun = checked.map(|walk| self.begin(walk, target, arrived));
         let is_begun = begun.as_ref().map_or(true, Begun::is_at_its_target);
         let target = target.filter(|_| is_begun);
