@@ -38,6 +38,9 @@ pub struct Config {
     pub instance: Option<String>,
     /// Whether the admin listener takes orders to let faults happen. For tests and measurements.
     pub fault_injection: bool,
+    /// How far before others the threads may run that tick and that carry what entities wait for: `realtime`, `nice` or `normal`. What the
+    /// system does not allow is not asked for again.
+    pub thread_priority: ThreadPriority,
     /// Where to write every bound address once all roles are ready.
     pub ready_file: Option<PathBuf>,
     /// The world.
@@ -61,6 +64,14 @@ pub struct Config {
     /// The gRPC API of the role `zone`.
     pub rpc: RpcSection,
 }
+
+/// How far before others a thread runs.
+#[cfg(all(feature = "zone", feature = "gateway"))]
+pub type ThreadPriority = meridian_link::ThreadPriority;
+
+/// None of this binary's threads tick: the key is read over.
+#[cfg(not(all(feature = "zone", feature = "gateway")))]
+pub type ThreadPriority = String;
 
 /// The section of the role `auth`.
 #[cfg(feature = "auth")]
@@ -223,6 +234,7 @@ impl Default for Config {
             zones: Vec::new(),
             instance: None,
             fault_injection: false,
+            thread_priority: ThreadPriority::default(),
             ready_file: None,
             world: WorldConfig::default(),
             log: LogConfig::default(),

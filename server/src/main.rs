@@ -56,6 +56,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     };
     // Held until the end: what is queued then is sent.
     let _telemetry = meridian_telemetry::install(options, Some(&metrics))?;
+    roles::limit_thread_priority(&config);
     let runtime = async_runtime(carries_hot_path(&config))?;
     let result = runtime.block_on(async {
         let signals = Signals::install()?;

@@ -49,6 +49,14 @@ impl ToldLease {
     }
 }
 
+/// Lets threads run before others no further than the configuration allows it.
+pub fn limit_thread_priority(config: &Config) {
+    #[cfg(all(feature = "zone", feature = "gateway"))]
+    meridian_link::limit_thread_priority(config.thread_priority);
+    #[cfg(not(all(feature = "zone", feature = "gateway")))]
+    let _ = config;
+}
+
 /// Lets the calling thread, which carries snapshots and inputs, run beside those that tick; where the system does not allow it, it runs as it is.
 pub fn raise_fabric_priority() {
     #[cfg(all(feature = "zone", feature = "gateway"))]

@@ -107,9 +107,8 @@ impl CreatedRole for GatewayRole {
         let thread = thread::Builder::new()
             .name("gateway".to_owned())
             .spawn(move || {
-                if raise_thread_priority(Urgency::Ticks) {
-                    tracing::debug!("the gateway's threads run before others");
-                }
+                let priority = raise_thread_priority(Urgency::Ticks);
+                tracing::debug!(%priority, "the gateway's thread runs");
                 let clock = config.clock;
                 let gateway = Gateway::new(config, clock.tick_at(Instant::now()), Box::new(io), links);
                 let mut announce = announce;

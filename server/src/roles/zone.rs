@@ -136,9 +136,8 @@ impl CreatedRole for ZoneRole {
 impl ZoneStart {
     /// Runs one instance after the other until it is told to stop. Entities of one that panicked wait in their records.
     fn keep_running(&self, stopping: &Shutdown) -> anyhow::Result<()> {
-        if raise_thread_priority(Urgency::Ticks) {
-            tracing::debug!(zone = self.name, "the zone's thread runs before others");
-        }
+        let priority = raise_thread_priority(Urgency::Ticks);
+        tracing::debug!(zone = self.name, %priority, "the zone's thread runs");
         let restarts = metrics::counter!(ZONE_RESTARTS, "zone" => self.name.clone());
         restarts.increment(0);
         let mut wait = Duration::ZERO;

@@ -120,7 +120,7 @@ struct Bot {
 
 /// Updates each bot once per tick until the run ends.
 fn drive(mut waiting: Vec<ClientOptions>, timing: &Timing) -> anyhow::Result<Part> {
-    raise_thread_priority(Urgency::Ticks);
+    raise_thread_priority(Urgency::Plays);
     waiting.reverse();
     let mut bots: Vec<Bot> = Vec::with_capacity(waiting.len());
     let mut part = Part::default();

@@ -131,7 +131,7 @@ impl Bots {
 /// Drives bots as they come out of `inbox` until the run ends.
 pub(super) fn drive(options: &DriverOptions, inbox: &Receiver<(Bot, UdpSocket)>) -> anyhow::Result<Part> {
     // The clients that the bots stand for have machines of their own.
-    raise_thread_priority(Urgency::Ticks);
+    raise_thread_priority(Urgency::Plays);
     let timing = &options.timing;
     let mut bots = Bots::new()?;
     let mut readable = Vec::new();
