@@ -19,7 +19,7 @@ def free_port(kind=socket.SOCK_STREAM):
 
 def before_others():
     """The beginning of the command of a program for which threads that tick wait, as far as the system allows it."""
-    in_realtime = ["chrt", "--reset-on-fork", "--rr", "3"]
+    in_realtime = ["chrt", "--reset-on-fork", "--rr", "2"]
     if shutil.which("chrt") and subprocess.run([*in_realtime, "true"], stderr=subprocess.DEVNULL).returncode == 0:
         return in_realtime
     return ["nice", "-n", "-10"] if os.geteuid() == 0 else []

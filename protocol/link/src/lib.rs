@@ -18,7 +18,7 @@ pub use conditioner::{ConditionedIo, LinkConditions, LinkConditionsHandle};
 pub use counters::{LinkCounters, LinkTotals};
 pub use memory::{MemoryIo, MemoryNetwork};
 pub use plugin::{Arrival, LinkEndpoint, LinkPlugin, PENDING_LINKS_MAX};
-pub use priority::{ThreadPriority, UnknownPriority, Urgency, limit_thread_priority, raise_thread_priority};
+pub use priority::{ThreadPriority, Urgency, limit_thread_priority, raise_thread_priority};
 pub use udp::{BindError, PolledUdp, ThreadedUdp, any_address_for, bind_udp};
 pub use wake::Wake;
 

@@ -12,7 +12,6 @@ mod realtime;
 mod warden;
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +19,8 @@ use serde::{Deserialize, Serialize};
 /// What a thread does that others wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// It plays for many whose machines are not here, as a swarm of bots does: servers on this machine come first.
+    /// It plays for many whose machines are not here, as a swarm of bots does. Not in real time: the servers on this machine come first,
+    /// and what has waited a little is taken in at one go.
     Plays,
     /// It ticks: it uses little of a core, but a few milliseconds of waiting for one make inputs late.
     Ticks,
@@ -37,12 +37,12 @@ impl Urgency {
         }
     }
 
-    /// Its priority in real time, of 1 to 99: the lowest there are, behind whatever else needs real time.
-    fn realtime(self) -> i32 {
+    /// Its priority in real time, of 1 to 99, if it asks for that: the lowest there are, behind whatever else needs real time.
+    fn realtime(self) -> Option<i32> {
         match self {
-            Self::Plays => 1,
-            Self::Ticks => 2,
-            Self::Carries => 3,
+            Self::Plays => None,
+            Self::Ticks => Some(1),
+            Self::Carries => Some(2),
         }
     }
 }
@@ -60,35 +60,13 @@ pub enum ThreadPriority {
     Realtime,
 }
 
-impl ThreadPriority {
-    const ALL: [Self; 3] = [Self::Normal, Self::Nice, Self::Realtime];
-
-    fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for ThreadPriority {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
             Self::Normal => "normal",
             Self::Nice => "nice",
             Self::Realtime => "realtime",
-        }
-    }
-}
-
-impl fmt::Display for ThreadPriority {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
-
-/// No such [`ThreadPriority`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("thread priority {0:?} is none of normal, nice, realtime")]
-pub struct UnknownPriority(String);
-
-impl FromStr for ThreadPriority {
-    type Err = UnknownPriority;
-
-    fn from_str(text: &str) -> Result<Self, UnknownPriority> {
-        let named = Self::ALL.into_iter().find(|priority| priority.name() == text);
-        named.ok_or_else(|| UnknownPriority(text.to_owned()))
+        })
     }
 }
 
@@ -108,7 +86,7 @@ pub fn raise_thread_priority(urgency: Urgency) -> ThreadPriority {
     if highest >= ThreadPriority::Nice as u8 {
         // On Linux a nice value belongs to a thread, and no process id means the calling one. It counts when real time is given back, too.
         let is_nice = rustix::process::setpriority_process(None, urgency.nice()).is_ok();
-        if highest >= ThreadPriority::Realtime as u8 && warden::enter(urgency.realtime()) {
+        if highest >= ThreadPriority::Realtime as u8 && urgency.realtime().is_some_and(warden::enter) {
             return ThreadPriority::Realtime;
         }
         if is_nice {
@@ -119,55 +97,47 @@ pub fn raise_thread_priority(urgency: Urgency) -> ThreadPriority {
     ThreadPriority::Normal
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_priority_is_read_as_it_is_written() {
-        for priority in ThreadPriority::ALL {
-            assert_eq!(priority.to_string().parse(), Ok(priority));
-        }
-        assert!("Realtime ".parse::<ThreadPriority>().is_err());
+    /// The calling thread's scheduling policy and its priority in real time, as the kernel tells.
+    fn scheduled() -> (u32, i32) {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        // Fields 41 and 40 of proc(5); the first two are before the bracket.
+        (fields[38].parse().unwrap(), fields[37].parse().unwrap())
     }
 
-    #[cfg(target_os = "linux")]
-    mod on_linux {
-        use super::*;
+    fn nice() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
 
-        /// The calling thread's scheduling policy and its priority in real time, as the kernel tells.
-        fn scheduled() -> (u32, i32) {
-            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-            // Fields 41 and 40 of proc(5); the first two are before the bracket.
-            (fields[38].parse().unwrap(), fields[37].parse().unwrap())
-        }
+    fn on_a_thread<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+        std::thread::spawn(act).join().unwrap()
+    }
 
-        fn nice() -> i32 {
-            rustix::process::getpriority_process(None).unwrap()
-        }
+    #[test]
+    fn only_the_calling_thread_is_raised_and_what_it_was_granted_is_told() {
+        const NORMAL: u32 = 0;
+        const ROUND_ROBIN: u32 = 2;
+        let before = (scheduled(), nice());
+        let (granted, within, child) = on_a_thread(|| {
+            let granted = raise_thread_priority(Urgency::Ticks);
+            (granted, (scheduled(), nice()), on_a_thread(scheduled))
+        });
+        let expected = match granted {
+            ThreadPriority::Realtime => ((ROUND_ROBIN, Urgency::Ticks.realtime().unwrap()), within.1),
+            ThreadPriority::Nice => ((NORMAL, 0), Urgency::Ticks.nice()),
+            ThreadPriority::Normal => before,
+        };
+        assert_eq!(within, expected);
+        assert_eq!(child, (NORMAL, 0));
+        assert_eq!((scheduled(), nice()), before);
+    }
 
-        fn on_a_thread<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
-            std::thread::spawn(act).join().unwrap()
-        }
-
-        #[test]
-        fn only_the_calling_thread_is_raised_and_what_it_was_granted_is_told() {
-            const NORMAL: u32 = 0;
-            const ROUND_ROBIN: u32 = 2;
-            let before = (scheduled(), nice());
-            let (granted, within, child) = on_a_thread(|| {
-                let granted = raise_thread_priority(Urgency::Ticks);
-                (granted, (scheduled(), nice()), on_a_thread(scheduled))
-            });
-            let expected = match granted {
-                ThreadPriority::Realtime => ((ROUND_ROBIN, Urgency::Ticks.realtime()), within.1),
-                ThreadPriority::Nice => ((NORMAL, 0), Urgency::Ticks.nice()),
-                ThreadPriority::Normal => before,
-            };
-            assert_eq!(within, expected);
-            assert_eq!(child, (NORMAL, 0));
-            assert_eq!((scheduled(), nice()), before);
-        }
+    #[test]
+    fn who_plays_for_many_is_not_in_real_time() {
+        assert!(on_a_thread(|| raise_thread_priority(Urgency::Plays)) < ThreadPriority::Realtime);
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use meridian_autopilot::ScenarioKind;
 use meridian_ids::TickRate;
-use meridian_link::ThreadPriority;
 
 use crate::bounds::Bounds;
 
@@ -101,10 +100,6 @@ pub struct RunArgs {
     /// Have the bots predict their own player, as a player's client does
     #[arg(long)]
     pub predict: bool,
-    /// How far before others the threads of the bots may run, where the system allows it: realtime, nice or normal. Behind those of a
-    /// server on this machine they run in any case
-    #[arg(long, default_value_t, value_name = "PRIORITY")]
-    pub thread_priority: ThreadPriority,
     /// Show this report's figures beside, for example one of `loadgen baseline`
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,

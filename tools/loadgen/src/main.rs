@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use meridian_link::limit_thread_priority;
 use meridian_loadgen::audit::command::{self as audit, AuditOptions};
 use meridian_loadgen::baseline::{self, BaselineOptions};
 use meridian_loadgen::cli::{AuditArgs, BaselineArgs, Cli, Command, RunArgs, SwarmArgs, TracesArgs};
@@ -86,7 +85,6 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             // A broken file is told before the run, not after it.
             let baseline = args.baseline.as_deref().map(Report::read).transpose()?;
             args.swarm.report.as_deref().map(ensure_writable).transpose()?;
-            limit_thread_priority(args.thread_priority);
             let report = swarm::run(&swarm_options(&args), &progress::show)?;
             conclude(&report, baseline.as_ref(), &args.swarm)
         }

@@ -9,7 +9,7 @@ use super::realtime::Thread;
 /// How often all threads in real time are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The warden's own priority in real time: before those that it looks after.
-const PRIORITY: i32 = 4;
+const PRIORITY: i32 = 3;
 /// Share of a core above which a thread gives real time back, and below which it has it again.
 const TAKES_MOST: f64 = 0.75;
 const NEEDS_LITTLE: f64 = 0.5;
