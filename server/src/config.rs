@@ -39,7 +39,7 @@ pub struct Config {
     /// Whether the admin listener takes orders to let faults happen. For tests and measurements.
     pub fault_injection: bool,
     /// How far before others the threads may run that tick and that carry what entities wait for: `realtime`, `nice` or `normal`. What the
-    /// system does not allow is not asked for again.
+    /// system does not allow they do without.
     pub thread_priority: ThreadPriority,
     /// Where to write every bound address once all roles are ready.
     pub ready_file: Option<PathBuf>,
@@ -71,7 +71,7 @@ pub type ThreadPriority = meridian_link::ThreadPriority;
 
 /// None of this binary's threads tick: the key is read over.
 #[cfg(not(all(feature = "zone", feature = "gateway")))]
-pub type ThreadPriority = String;
+pub type ThreadPriority = Option<String>;
 
 /// The section of the role `auth`.
 #[cfg(feature = "auth")]

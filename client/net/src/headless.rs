@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bevy::app::{App, TaskPoolOptions};
+use bevy::app::{App, First, TaskPoolOptions};
+use bevy::ecs::message::MessageUpdateSystems;
 use bevy::ecs::query::{QueryState, With};
+use bevy::ecs::schedule::IntoScheduleConfigs;
+use bevy::ecs::system::Local;
 use bevy::ecs::world::World;
 use bevy::time::{Fixed, Time, TimePlugin, TimeUpdateStrategy, Virtual};
 use meridian_game::{ActionRegistry, Move, Pose, Scenery, WorldAction};
@@ -17,11 +20,14 @@ use crate::input::LocalInput;
 use crate::passes::Passes;
 use crate::plugin::{ClientNetPlugin, GameFn, OwnPlayer, ReplicatedUpdates};
 use crate::prediction::{Correction, CorrectionStats};
-use crate::probe::{ProbeSample, Probes, Sighting};
+use crate::probe::{Measured, ProbeSample, Probes, Sighting};
 use crate::session::{Session, SessionProvider, SessionSource};
 
 /// Added to the time until the next tick: a tick that is woken for a nanosecond early would be none.
 const DUE_ROUNDING: Duration = Duration::from_micros(1);
+
+/// How often messages that everybody has read are let go, in frames: each time costs a bot a fiftieth of its tick.
+const MESSAGES_GO_EVERY: u32 = 16;
 
 /// How a headless client is made.
 #[derive(Clone)]
@@ -53,6 +59,12 @@ pub struct ClientStats {
     pub respawns: u64,
     /// What went through the link.
     pub link: LinkTotals,
+}
+
+/// Once in so many frames.
+fn seldom(mut frame: Local<u32>) -> bool {
+    *frame = (*frame + 1) % MESSAGES_GO_EVERY;
+    *frame == 0
 }
 
 /// A client driven by hand. It may be made on one thread and driven on another: making it takes some 10 ms.
@@ -92,6 +104,7 @@ impl HeadlessClient {
         if let Some(zones) = options.watch_borders {
             border_watch::add(&mut app, zones, session.world.tick_rate_hz);
         }
+        app.configure_sets(First, MessageUpdateSystems.run_if(seldom));
         app.finish();
         app.cleanup();
         connection::connect(app.world_mut(), session, now);
@@ -224,9 +237,9 @@ impl HeadlessClient {
         self.world.resource_mut::<Probes>().drain_samples()
     }
 
-    /// Takes the stamps that inputs were given, and when.
-    pub fn drain_stamps(&mut self) -> Vec<(u32, Instant)> {
-        self.world.resource_mut::<Probes>().drain_stamps()
+    /// Takes all that was measured of own and others' actions.
+    pub fn drain_measured(&mut self) -> Measured {
+        self.world.resource_mut::<Probes>().drain()
     }
 
     /// Takes what was seen of others' actions.

@@ -26,7 +26,7 @@ use crate::input::{self, LocalInput};
 use crate::interpolation::InterpolationDelay;
 use crate::plugin::{ClientSystems, Clock, world_tick};
 use crate::prediction::CorrectionStats;
-use crate::probe::{ProbeSample, ProbeTerms, Probes};
+use crate::probe::{Measured, ProbeSample, ProbeTerms, Probes};
 
 /// Time between two probes.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
@@ -105,6 +105,16 @@ struct Measuring {
 }
 
 impl Measuring {
+    /// Keeps the newest of the own actions; the rest is of no use here.
+    fn take_in(&mut self, measured: Measured) {
+        for sample in measured.samples {
+            if self.samples.len() >= PROBES_KEPT {
+                self.samples.pop_front();
+            }
+            self.samples.push_back(sample);
+        }
+    }
+
     fn count_packet(&mut self, lost: bool) {
         if self.packets.is_empty() {
             self.packets.push_back((0, 0));
@@ -188,14 +198,7 @@ fn measure(
         measuring.corrections += 1;
         measuring.correction_m = measuring.correction_m.max(correction.distance_m);
     }
-    probes.drain_stamps();
-    probes.drain_sightings();
-    for sample in probes.drain_samples() {
-        if measuring.samples.len() >= PROBES_KEPT {
-            measuring.samples.pop_front();
-        }
-        measuring.samples.push_back(sample);
-    }
+    measuring.take_in(probes.drain());
     if connector.welcome.is_none() {
         // The link's counters go on counting.
         let totals = measuring.totals;
@@ -274,6 +277,25 @@ mod tests {
             (0..60).for_each(|_| measuring.count_packet(false));
         }
         assert_eq!(measuring.lost_share(), Some(0.0));
+    }
+
+    #[test]
+    fn the_newest_actions_are_kept() {
+        let (mut measuring, now) = (Measuring::default(), Instant::now());
+        let sample = |sequence| ProbeSample {
+            sequence,
+            stamped: now,
+            echoed: now,
+            terms: None,
+        };
+        for sequence in 0..=PROBES_KEPT as u32 {
+            measuring.take_in(Measured {
+                samples: vec![sample(sequence)],
+                ..Measured::default()
+            });
+        }
+        let kept: Vec<u32> = measuring.samples.iter().map(|sample| sample.sequence).collect();
+        assert_eq!(kept, (1..=PROBES_KEPT as u32).collect::<Vec<_>>());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use input::LocalInput;
 pub use interpolation::{InterpolationDelay, PoseHistory};
 pub use plugin::{ClientNetPlugin, ClientSystems, GameFn, OwnPlayer, ReplicatedUpdates};
 pub use prediction::{Correction, CorrectionStats, PredictionRing};
-pub use probe::{ProbeSample, ProbeTerms, Probes, Sighting};
+pub use probe::{Measured, ProbeSample, ProbeTerms, Probes, Sighting};
 pub use pushed::PushedAhead;
 pub use session::{
     Resume, Session, SessionError, SessionProvider, SessionQuery, SessionReply, SessionSource, request_session,

@@ -10,6 +10,7 @@ use bevy::app::{
     RunFixedMainLoop, Update,
 };
 use bevy::ecs::schedule::{Schedule, ScheduleLabel, Schedules};
+use bevy::ecs::system::{ResMut, SystemState};
 use bevy::ecs::world::World;
 use bevy::state::state::{NextState, StateTransition};
 use bevy::time::{Fixed, Real, Time, Virtual, update_virtual_time};
@@ -21,11 +22,19 @@ pub(crate) struct Passes {
     pre_update: Option<Schedule>,
     fixed: FixedLoop,
     after: Vec<Schedule>,
+    /// What a pass between frames advances, looked up once.
+    times: SystemState<Times>,
     /// Real time as `PreUpdate` saw it last.
     taken_in: Time<Real>,
     /// Real time as the schedules after the fixed ones saw it last: what is shown goes by whole frames.
     shown: Time<Real>,
 }
+
+type Times = (
+    ResMut<'static, Time<Real>>,
+    ResMut<'static, Time>,
+    ResMut<'static, Time<Virtual>>,
+);
 
 enum FixedLoop {
     /// Only the fixed schedules hold systems.
@@ -38,6 +47,7 @@ impl Passes {
     /// Takes the schedules of an app that has run its start-up.
     pub(crate) fn take(world: &mut World) -> Self {
         let taken_in = *world.resource::<Time<Real>>();
+        let times = SystemState::new(world);
         let mut schedules = world.resource_mut::<Schedules>();
         let schedules = &mut *schedules;
         let around = schedules.get(RunFixedMainLoop).map_or(0, Schedule::systems_len);
@@ -68,32 +78,31 @@ impl Passes {
             .into_iter()
             .flatten()
             .collect(),
+            times,
             taken_in,
             shown: taken_in,
         }
     }
 
-    /// A pass between frames: time goes on, and what waits is taken in.
+    /// A pass between frames: time goes on, as in `bevy_time::time_system`, and what waits is taken in.
     pub(crate) fn receive(&mut self, world: &mut World, now: Instant) {
-        advance_time(world, now);
-        self.take_in(world, now);
-        // The time that passed is the next frame's as well: without the main loop nobody else keeps it.
-        let passed = world.resource::<Time<Virtual>>().delta();
-        world.resource_mut::<Time<Fixed>>().accumulate_overstep(passed);
-    }
-
-    /// Runs `PreUpdate`, for which the time that passed is that since it ran last: its timeouts count on seeing all of it.
-    fn take_in(&mut self, world: &mut World, now: Instant) {
-        self.taken_in.update_with_instant(now);
-        *world.resource_mut::<Time<Real>>() = self.taken_in;
+        let times = self.times.get_mut(world);
+        let (mut real, mut current, mut pace) = times.expect("nobody takes a client's clocks away");
+        real.update_with_instant(now);
+        update_virtual_time(&mut current, &mut pace, &real);
+        let passed = pace.delta();
+        *real = taken_in(&mut self.taken_in, now);
         run(self.pre_update.as_mut_slice(), world);
+        // The time that passed is the next frame's as well: without the main loop nobody else keeps it.
+        world.resource_mut::<Time<Fixed>>().accumulate_overstep(passed);
     }
 
     /// A frame. Without `take_in` it leaves `PreUpdate` out, for a pass just before has done its work.
     pub(crate) fn frame(&mut self, world: &mut World, take_in: bool) {
         run(self.first.as_mut_slice(), world);
         if let Some(now) = world.resource::<Time<Real>>().last_update().filter(|_| take_in) {
-            self.take_in(world, now);
+            *world.resource_mut::<Time<Real>>() = taken_in(&mut self.taken_in, now);
+            run(self.pre_update.as_mut_slice(), world);
         }
         let idle = matches!(
             world.get_resource::<NextState<ClientState>>(),
@@ -123,15 +132,10 @@ fn run(schedules: &mut [Schedule], world: &mut World) {
     schedules.iter_mut().for_each(|schedule| schedule.run(world));
 }
 
-/// What `bevy_time::time_system` does.
-fn advance_time(world: &mut World, now: Instant) {
-    let mut real = world.resource_mut::<Time<Real>>();
-    real.update_with_instant(now);
-    let real = *real;
-    let (mut current, mut pace) = (*world.resource::<Time>(), *world.resource::<Time<Virtual>>());
-    update_virtual_time(&mut current, &mut pace, &real);
-    *world.resource_mut::<Time>() = current;
-    *world.resource_mut::<Time<Virtual>>() = pace;
+/// Real time for `PreUpdate`: what passed is what has passed since it ran last, for its timeouts count on seeing all of it.
+fn taken_in(last: &mut Time<Real>, now: Instant) -> Time<Real> {
+    last.update_with_instant(now);
+    *last
 }
 
 /// What `bevy_time::run_fixed_main_schedule` does, on schedules at hand.

@@ -4,18 +4,19 @@ use std::time::{Duration, Instant};
 
 use bevy::app::{App, PreUpdate};
 use bevy::ecs::change_detection::DetectChanges;
-use bevy::ecs::query::{Changed, Has};
+use bevy::ecs::query::{Changed, Has, With, Without};
 use bevy::ecs::resource::Resource;
 use bevy::ecs::schedule::IntoScheduleConfigs;
 use bevy::ecs::system::{Query, Res, ResMut};
 use bevy::ecs::world::Ref;
 use bevy::time::{Real, Time};
-use meridian_game::{Identity, ProbeEcho, ProbeReport};
+use meridian_game::{DisplayName, Identity, ProbeEcho, ProbeReport};
 use meridian_ids::{WorldEntityId, probe_sequence};
 use meridian_link::Arrival;
 use meridian_telemetry::ProbeTrace;
 
 use crate::connection::{Connector, IsLink};
+use crate::frozen_copies::FrozenCopy;
 use crate::plugin::{ClientSystems, OwnPlayer};
 use crate::traces::{self, Onlooker};
 
@@ -61,6 +62,17 @@ pub struct ProbeSample {
     pub echoed: Instant,
     /// Where the time went, if the gateway's report came along.
     pub terms: Option<ProbeTerms>,
+}
+
+/// What was measured since it was last taken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// The stamps that inputs were given, and when.
+    pub stamps: Vec<(u32, Instant)>,
+    /// The own actions.
+    pub samples: Vec<ProbeSample>,
+    /// Others' actions.
+    pub sightings: Vec<Sighting>,
 }
 
 /// Another player's stamp, seen.
@@ -162,9 +174,13 @@ impl Probes {
         self.pending.drain(..).for_each(|pending| pending.give_up(now));
     }
 
-    /// Takes the stamps that inputs were given, and when.
-    pub fn drain_stamps(&mut self) -> Vec<(u32, Instant)> {
-        std::mem::take(&mut self.stamps)
+    /// Takes all of it.
+    pub fn drain(&mut self) -> Measured {
+        Measured {
+            stamps: std::mem::take(&mut self.stamps),
+            samples: self.drain_samples(),
+            sightings: self.drain_sightings(),
+        }
     }
 
     /// Takes what was measured of the own actions.
@@ -205,7 +221,7 @@ impl Probes {
                 return true;
             };
             traces::acted(pending.probe(), (pending.stamped, seen), true);
-            traces::saw(pending.probe(), by, (arrived, seen));
+            traces::saw_own(pending.probe(), by, (arrived, seen));
             let report = reports.iter().find(|report| report.sequence == pending.sequence);
             let terms = report.map(|report| offset.terms(report, epoch, pending.stamped, arrived, seen));
             if samples.len() < KEPT_MAX {
@@ -265,6 +281,7 @@ impl OffsetEstimate {
 
 pub(crate) fn see_echoes(
     echoes: Query<(Ref<ProbeEcho>, &Identity, Has<OwnPlayer>), Changed<ProbeEcho>>,
+    players: Query<(), (With<DisplayName>, Without<FrozenCopy>)>,
     arrivals: Query<&Arrival, IsLink>,
     manual: Option<Res<bevy::time::TimeUpdateStrategy>>,
     real_time: Res<Time<Real>>,
@@ -293,7 +310,8 @@ pub(crate) fn see_echoes(
             continue;
         }
         let entity = identity.entity;
-        traces::saw(ProbeTrace { entity, sequence }, by, (arrived, seen));
+        let in_sight = || players.iter().len();
+        traces::saw(ProbeTrace { entity, sequence }, by, (arrived, seen), in_sight);
         if probes.sightings.len() < KEPT_MAX {
             probes.sightings.push(Sighting {
                 entity: identity.entity,

@@ -7,16 +7,20 @@ use std::io;
 pub(super) struct Thread(libc::pid_t);
 
 impl Thread {
-    /// The calling one, if `/proc` tells.
+    /// The calling one, if `/proc` tells, and counts processes as the system calls do: one of another container's might not.
     pub(super) fn current() -> Option<Self> {
         let link = std::fs::read_link("/proc/thread-self").ok()?;
-        link.file_name()?.to_str()?.parse().ok().map(Self)
+        let process = link.iter().next()?.to_str()?.parse();
+        let thread = link.file_name()?.to_str()?.parse().ok().map(Self);
+        thread.filter(|_| process == Ok(std::process::id()))
     }
 
-    /// How long it has been on a core, in nanoseconds; none of one that has ended.
-    pub(super) fn on_core_ns(self) -> Option<u64> {
+    /// How long it has been on a core or waited for one, in nanoseconds; none of one that has ended. What it needs, not what it was given:
+    /// where many want a core none may get much of it.
+    pub(super) fn demand_ns(self) -> Option<u64> {
         let statistics = std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.0)).ok()?;
-        statistics.split_whitespace().next()?.parse().ok()
+        let mut fields = statistics.split_whitespace().map(str::parse::<u64>);
+        Some(fields.next()?.ok()?.saturating_add(fields.next()?.ok()?))
     }
 
     /// Lets it run before all that are not in real time or in a lower `priority` (1 to 99) of it.

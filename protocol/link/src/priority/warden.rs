@@ -10,7 +10,7 @@ use super::realtime::Thread;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The warden's own priority in real time: before those that it looks after.
 const PRIORITY: i32 = 3;
-/// Share of a core above which a thread gives real time back, and below which it has it again.
+/// Share of a core, that it waits for included, above which a thread gives real time back, and below which it has it again.
 const TAKES_MOST: f64 = 0.75;
 const NEEDS_LITTLE: f64 = 0.5;
 
@@ -38,17 +38,17 @@ impl Drop for Membership {
 struct Ward {
     thread: Thread,
     priority: i32,
-    on_core_ns: u64,
+    demand_ns: u64,
     has_given_way: bool,
 }
 
 /// Lets the calling thread run in real time, in this priority; says whether the system allows it.
 pub(super) fn enter(priority: i32) -> bool {
-    let Some((thread, on_core_ns)) = Thread::current().and_then(|thread| Some((thread, thread.on_core_ns()?))) else {
+    let Some((thread, demand_ns)) = Thread::current().and_then(|thread| Some((thread, thread.demand_ns()?))) else {
         return false;
     };
     // The other way round nobody would take back what a moment later may be too much.
-    if !*WARDEN.get_or_init(|| start(priority)) || thread.enter_realtime(priority).is_err() {
+    if !*WARDEN.get_or_init(start) || thread.enter_realtime(priority).is_err() {
         return false;
     }
     let mut wards = WARDS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +56,7 @@ pub(super) fn enter(priority: i32) -> bool {
     wards.push(Ward {
         thread,
         priority,
-        on_core_ns,
+        demand_ns,
         has_given_way: false,
     });
     drop(wards);
@@ -67,16 +67,16 @@ pub(super) fn enter(priority: i32) -> bool {
 }
 
 /// Starts the warden, if the system grants real time at all.
-fn start(priority: i32) -> bool {
+fn start() -> bool {
     let (told, granted) = std::sync::mpsc::channel();
     let work = move || {
-        let is_granted = Thread::current().is_some_and(|thread| {
-            // A limit may allow the threads' own priority and no more.
-            let granted = thread
-                .enter_realtime(PRIORITY)
-                .or_else(|_| thread.enter_realtime(priority));
-            granted.is_ok()
-        });
+        // A limit may allow less.
+        let enters = |thread: Thread| {
+            (1..=PRIORITY)
+                .rev()
+                .any(|priority| thread.enter_realtime(priority).is_ok())
+        };
+        let is_granted = Thread::current().is_some_and(enters);
         // Who asked waits for it.
         let _ = told.send(is_granted);
         if is_granted {
@@ -94,24 +94,35 @@ fn watch() {
         let now = Instant::now();
         let passed = now - looked;
         looked = now;
-        let mut wards = WARDS.lock().unwrap_or_else(PoisonError::into_inner);
-        for ward in wards.iter_mut() {
-            let Some(on_core_ns) = ward.thread.on_core_ns() else {
-                continue;
-            };
-            let used = Duration::from_nanos(on_core_ns.saturating_sub(ward.on_core_ns));
-            ward.on_core_ns = on_core_ns;
-            ward.judge(used.as_secs_f64() / passed.as_secs_f64());
+        for (thread, gives_way) in judge_all(passed) {
+            tracing::debug!(?thread, gives_way, "a thread's real time was changed");
         }
     }
 }
 
+/// Judges each by what it needed while so much time passed; says of whom that changed anything.
+fn judge_all(passed: Duration) -> Vec<(Thread, bool)> {
+    let mut wards = WARDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut changed = Vec::new();
+    for ward in wards.iter_mut() {
+        let Some(demand_ns) = ward.thread.demand_ns() else {
+            continue;
+        };
+        let needed = Duration::from_nanos(demand_ns.saturating_sub(ward.demand_ns));
+        ward.demand_ns = demand_ns;
+        if ward.judge(needed.as_secs_f64() / passed.as_secs_f64()) {
+            changed.push((ward.thread, ward.has_given_way));
+        }
+    }
+    changed
+}
+
 impl Ward {
-    /// Takes real time from it or gives it back, by the share of a core that it took.
-    fn judge(&mut self, share: f64) {
+    /// Takes real time from it or gives it back, by the share of a core that it needed; says whether that changed anything.
+    fn judge(&mut self, share: f64) -> bool {
         let gives_way = gives_way(self.has_given_way, share);
         if gives_way == self.has_given_way {
-            return;
+            return false;
         }
         let done = if gives_way {
             self.thread.leave_realtime()
@@ -119,14 +130,13 @@ impl Ward {
             self.thread.enter_realtime(self.priority)
         };
         // One that has ended meanwhile is none of them any more.
-        if done.is_ok() {
-            self.has_given_way = gives_way;
-            tracing::debug!(thread = ?self.thread, share, gives_way, "a thread's real time was changed");
-        }
+        let is_done = done.is_ok();
+        self.has_given_way ^= is_done;
+        is_done
     }
 }
 
-/// Whether a thread that took this share of a core runs behind those in real time; between the two bounds it stays as it is.
+/// Whether a thread that needed this share of a core runs behind those in real time; between the two bounds it stays as it is.
 fn gives_way(has_given_way: bool, share: f64) -> bool {
     share > if has_given_way { NEEDS_LITTLE } else { TAKES_MOST }
 }
@@ -147,14 +157,17 @@ mod tests {
 
     #[test]
     fn a_thread_that_never_rests_is_taken_out_of_real_time_and_forgotten_when_it_ends() {
+        const PATIENCE: Duration = Duration::from_secs(60);
         static STOP: AtomicBool = AtomicBool::new(false);
         let (sender, entered) = std::sync::mpsc::channel();
         let busy = std::thread::spawn(move || {
             let granted = enter(1);
             sender.send((granted, Thread::current())).unwrap();
-            while granted && !STOP.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            while granted && !STOP.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
                 std::hint::spin_loop();
             }
+            std::fs::read_to_string("/proc/thread-self/stat").unwrap()
         });
         let (granted, thread) = entered.recv().unwrap();
         let find = || {
@@ -163,11 +176,15 @@ mod tests {
             ward.map(|ward| ward.has_given_way)
         };
         // Where the system grants no real time there is nothing to take back.
-        while granted && find() != Some(true) {
-            std::thread::yield_now();
+        while granted && find() == Some(false) {
+            std::thread::sleep(Duration::from_millis(10));
         }
+        assert_ne!(find(), Some(false), "it has real time for ever");
         STOP.store(true, Ordering::Relaxed);
-        busy.join().unwrap();
+        let stat = busy.join().unwrap();
+        // Field 41 of proc(5), the policy: 0 is the usual one.
+        let policy = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(38);
+        assert_eq!(policy, Some("0"));
         assert_eq!(find(), None);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use meridian_autopilot::Behaviour;
 use meridian_client_net::{
-    ClientStats, ConnectionState, Connector, HeadlessClient, HeadlessOptions, ProbeSample, Session,
+    ClientStats, ConnectionState, Connector, HeadlessClient, HeadlessOptions, Measured, ProbeSample, Session,
 };
 use meridian_link::{ConditionedIo, LinkConditions, PacketIo, PolledUdp, bind_udp};
 
@@ -118,9 +118,12 @@ impl Bot {
 
     /// Moves what the client measured to where all bots' measurements meet.
     fn tell(&mut self, options: &DriverOptions) {
-        let (stamps, samples) = (self.client.drain_stamps(), self.client.drain_probes());
+        let Measured {
+            stamps,
+            samples,
+            sightings,
+        } = self.client.drain_measured();
         self.tell_stall(options, &stamps, &samples);
-        let sightings = self.client.drain_sightings();
         if stamps.is_empty() && samples.is_empty() && sightings.is_empty() {
             return;
         }

@@ -122,13 +122,19 @@ impl World {
 
     /// Bots that go to and fro over the borders, for as long as they are kept.
     pub fn swarm(&self) -> Running {
-        self.swarm_for(None)
+        self.start_swarm(&[], None)
     }
 
-    /// The same, with traces for a collector, over gRPC.
-    pub fn swarm_for(&self, collector: Option<&str>) -> Running {
+    /// The same, with traces for a collector, over gRPC, and a link on which inputs need so much of a head start that they wait in their zone
+    /// while their player leaves it.
+    pub fn swarm_far_away(&self, collector: &str) -> Running {
+        self.start_swarm(&["--link-jitter", "40"], Some(collector))
+    }
+
+    fn start_swarm(&self, link: &[&str], collector: Option<&str>) -> Running {
         let mut loadgen = command(&built("loadgen"));
         loadgen.args(["run", "--scenario", "border", "--bots", BOTS, "--seconds", "3600"]);
+        loadgen.args(link);
         loadgen.args(["--server", &format!("http://{}", self.http)]);
         for admin in &self.admins {
             loadgen.args(["--admin", &format!("http://{admin}")]);

@@ -60,7 +60,7 @@ fn the_trace_of_a_probe_over_a_border_leads_from_client_to_other_clients() {
     let sink = Sink::start();
     let collector = Rotel::start(&sink);
     let world = World::as_composed(Some(&collector.grpc));
-    let _swarm = world.swarm_for(Some(&collector.grpc));
+    let _swarm = world.swarm_far_away(&collector.grpc);
     let processes = until("a whole trace over a border", || {
         let traces = traces(&sink);
         let whole = traces.values().find(|trace| trace.is_whole() && trace.seen() > 1);
