@@ -11,7 +11,7 @@ use meridian_server::{
     cli::{Cli, Command},
     cluster, commands,
     config::Config,
-    node,
+    memory, node,
     role::Role,
     roles,
     signals::Signals,
@@ -46,6 +46,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     if cli.dump_config {
         return print(&config.dump()?);
     }
+    let small_pages = memory::prepare();
     let metrics = Metrics::install()?;
     let options = TelemetryOptions {
         service: "meridian-server",
@@ -56,6 +57,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     };
     // Held until the end: what is queued then is sent.
     let _telemetry = meridian_telemetry::install(options, Some(&metrics))?;
+    if let Err(error) = small_pages {
+        tracing::debug!(%error, "the system may use huge pages, which takes it long now and then");
+    }
     roles::limit_thread_priority(&config);
     let runtime = async_runtime(carries_hot_path(&config))?;
     let result = runtime.block_on(async {
