@@ -44,6 +44,9 @@ const ORDERS_MAX: usize = 8;
 /// Requests over HTTP that are under way at once, with those whose caller has given up.
 const BLOCKING_THREADS_MAX: usize = 4;
 
+/// How far the exporter's thread stands back behind what the process is there for, as a nice value.
+const NICE: i32 = 10;
+
 /// The exporter's thread, and the queue before it. Dropping it exports what is queued, for two seconds at most.
 pub struct Exporter {
     traces: Option<(SpanQueue, Sampling)>,
@@ -123,6 +126,8 @@ impl Exporter {
             .name("telemetry".to_owned())
             .spawn(move || {
                 let is_finished: SyncSender<()> = is_finished;
+                // Whatever the process does is more urgent than telling of it. On Linux this is the thread's own; nobody is refused it.
+                let _ = rustix::process::nice(NICE);
                 runtime.block_on(async {
                     let spans = async {
                         if let Some(worker) = span_worker {

@@ -193,6 +193,29 @@ fn spans_arrive_without_being_flushed() {
     until("the delay ends", || collector.span_count() == 1);
 }
 
+/// The nice value of this process's thread of that name, once there is one.
+#[cfg(target_os = "linux")]
+fn nice_of_thread(name: &str) -> Option<i32> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    stats.into_iter().find_map(|stat| {
+        // The name is in brackets; the nice value is the seventeenth field after it.
+        let (before, after) = stat.rsplit_once(')')?;
+        let is_it = before.split_once('(')?.1 == name;
+        is_it.then(|| after.split_whitespace().nth(16)?.parse().ok()).flatten()
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_exporter_stands_back_behind_all_else() {
+    let collector = Collector::grpc(Manners::default());
+    let fixture = Fixture::start(&to_collector(collector.address, "grpc"));
+    until("the exporter stands back", || nice_of_thread("telemetry") == Some(10));
+    fixture.exporter.record(span("told", true));
+    assert!(fixture.exporter.flush(PATIENCE), "and works nevertheless");
+}
+
 #[test]
 fn what_is_queued_is_exported_when_the_exporter_is_dropped() {
     let collector = Collector::http(Manners::default());
