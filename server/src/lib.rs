@@ -12,7 +12,6 @@ pub mod commands;
 pub mod config;
 pub mod faults;
 pub mod listen;
-pub mod memory;
 mod metric_definitions;
 pub mod node;
 pub mod ready_file;

@@ -7,21 +7,21 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
+use meridian_memory::Allocator;
 use meridian_server::{
     cli::{Cli, Command},
     cluster, commands,
     config::Config,
-    memory, node,
+    node,
     role::Role,
     roles,
     signals::Signals,
 };
 use meridian_telemetry::{Metrics, TelemetryOptions};
-use mimalloc::MiMalloc;
 
-/// Small allocations of many threads, freed by others: packets and snapshots.
+/// Packets and snapshots are small, many, and freed by other threads.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Threads for HTTP and timers. Zone and gateway have threads of their own; these must not compete with them for a small machine's
 /// cores.
@@ -46,7 +46,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     if cli.dump_config {
         return print(&config.dump()?);
     }
-    let small_pages = memory::prepare();
+    meridian_memory::keep();
+    let small_pages = meridian_memory::use_small_pages();
     let metrics = Metrics::install()?;
     let options = TelemetryOptions {
         service: "meridian-server",

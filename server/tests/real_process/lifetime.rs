@@ -22,6 +22,16 @@ fn a_signal_ends_it_in_order_and_removes_the_ready_file() {
     }
 }
 
+/// A huge page would be cleared in the time of whichever thread touches it first: see `meridian-memory`.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_asks_for_small_pages() {
+    let server = Server::start("");
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let told = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+    assert_eq!(told.map(str::trim), Some("0"), "{status}");
+}
+
 #[test]
 fn a_ready_file_of_a_killed_process_is_gone_before_this_one_is_ready() {
     let folder = folder_with_world("");

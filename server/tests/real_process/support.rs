@@ -106,6 +106,11 @@ impl Server {
         Metrics::parse(&page).unwrap().sum(name, labels).unwrap_or(0.0)
     }
 
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn ready_file(&self) -> PathBuf {
         self.folder.path().join("ready.json")
     }

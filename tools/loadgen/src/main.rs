@@ -18,13 +18,13 @@ use meridian_loadgen::report::Report;
 use meridian_loadgen::swarm::{self, SwarmOptions, demo_game};
 use meridian_loadgen::traces::{self, TracesOptions};
 use meridian_loadgen::{metric_definitions, progress, table};
+use meridian_memory::Allocator;
 use meridian_telemetry::{ExportSettings, LogFormat, Metrics, TelemetryGuard, TelemetryOptions};
-use mimalloc::MiMalloc;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Dozens of worlds in one process live from the cache and the TLB; this allocator keeps each on few, large pages.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Exit code of a run that exceeded a bound, and of an audit that found a fault.
 const EXIT_EXCEEDED: u8 = 2;

@@ -24,7 +24,7 @@ pub use judge::{BEGUN_LATE, LEGS, judge};
 /// Between two looks whether the end has come.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How far it stands back behind the other processes of its machine, as a nice value.
+/// How far it stands back, as a nice value.
 const NICE: i32 = 10;
 
 /// How traces are collected.
@@ -106,7 +106,7 @@ pub fn run(options: &TracesOptions, listening: impl FnOnce(SocketAddr)) -> anyho
         .enable_all()
         .build()
         .context("cannot start the collector's runtime")?;
-    // A collector has a machine of its own; this one gets out of the way of what it is told of.
+    // A collector has a machine of its own; this one gets out of the way of what it is told of, where both were started together.
     let _ = rustix::process::nice(NICE);
     let mut kept = options
         .spans

@@ -4,6 +4,7 @@
 //! unanswered, for the zone's instance has ended, answers [`Answer::Away`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -78,9 +79,17 @@ pub enum Answer {
 /// Called with the answer, on the zone's thread: must be cheap and must not block.
 pub type AnswerFn = Box<dyn FnOnce(Answer) + Send>;
 
+/// Orders that are done in their order or not at all: behind one that finds its player gone, or its zone away, each is answered [`Answer::Away`].
+/// Who hands them in learns of the first one later than the zone, which may have the player, or its time, again by then. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    is_broken: Arc<AtomicBool>,
+}
+
 /// A request of one player, and who waits for the answer.
 pub struct Order {
     player: PlayerId,
+    chain: Option<Chain>,
     request: Request,
     asked: Instant,
     answer: Option<AnswerFn>,
@@ -104,17 +113,28 @@ impl Order {
 
     /// Answers it.
     pub fn answer(mut self, answer: Answer) {
-        if let Some(tell) = self.answer.take() {
-            tell(answer);
+        self.tell(answer);
+    }
+
+    fn is_behind_a_break(&self) -> bool {
+        let chain = self.chain.as_ref();
+        chain.is_some_and(|chain| chain.is_broken.load(Ordering::Acquire))
+    }
+
+    fn tell(&mut self, answer: Answer) {
+        let Some(tell) = self.answer.take() else { return };
+        if let Some(chain) = &self.chain
+            && matches!(answer, Answer::Away | Answer::Elsewhere(_))
+        {
+            chain.is_broken.store(true, Ordering::Release);
         }
+        tell(answer);
     }
 }
 
 impl Drop for Order {
     fn drop(&mut self) {
-        if let Some(tell) = self.answer.take() {
-            tell(Answer::Away);
-        }
+        self.tell(Answer::Away);
     }
 }
 
@@ -138,14 +158,22 @@ pub fn desk() -> (Desk, DeskEnd) {
 }
 
 impl Desk {
-    /// Hands in an order, to be done in the next tick. `answer` is called exactly once, unless this fails: then never.
+    /// Hands in an order, to be done in the next tick, if it is of no chain or its chain holds. `answer` is called exactly once, unless this
+    /// fails: then never.
     ///
     /// # Errors
     ///
     /// [`FabricError::Full`] while the zone does not keep up, [`FabricError::Closed`] when it has ended for good.
-    pub fn hand_in(&self, player: PlayerId, request: Request, answer: AnswerFn) -> Result<(), FabricError> {
+    pub fn hand_in(
+        &self,
+        player: PlayerId,
+        request: Request,
+        chain: Option<&Chain>,
+        answer: AnswerFn,
+    ) -> Result<(), FabricError> {
         let order = Order {
             player,
+            chain: chain.cloned(),
             request,
             asked: Instant::now(),
             answer: Some(answer),
@@ -164,7 +192,13 @@ impl Desk {
 impl DeskEnd {
     /// The next order, if there is one.
     pub fn take(&self) -> Option<Order> {
-        self.orders.try_recv().ok()
+        loop {
+            let order = self.orders.try_recv().ok()?;
+            if !order.is_behind_a_break() {
+                return Some(order);
+            }
+            order.answer(Answer::Away);
+        }
     }
 }
 
@@ -181,30 +215,68 @@ mod tests {
     fn an_order_is_answered_once_also_when_it_is_dropped() {
         let (desk, end) = desk();
         let (answer, answers) = counted();
-        desk.hand_in(PlayerId(1), Request::Leave, answer).unwrap();
+        desk.hand_in(PlayerId(1), Request::Leave, None, answer).unwrap();
         let order = end.take().unwrap();
         assert_eq!((order.player(), order.request()), (PlayerId(1), &Request::Leave));
         order.answer(Answer::Left);
         assert_eq!(answers.try_iter().collect::<Vec<_>>(), [Answer::Left]);
 
         let (answer, answers) = counted();
-        desk.hand_in(PlayerId(1), Request::Stay, answer).unwrap();
+        desk.hand_in(PlayerId(1), Request::Stay, None, answer).unwrap();
         drop(end.take());
         assert_eq!(answers.try_iter().collect::<Vec<_>>(), [Answer::Away]);
+    }
+
+    #[test]
+    fn behind_an_order_that_was_not_done_those_of_its_chain_are_not_done_either() {
+        for broken_by in [Some(Answer::Away), Some(Answer::Elsewhere(None)), None] {
+            let ((desk, end), chain) = (desk(), Chain::default());
+            let hand_in = |chain: Option<&Chain>| {
+                let (answer, answers) = counted();
+                desk.hand_in(PlayerId(1), Request::Stay, chain, answer).unwrap();
+                answers
+            };
+            // Two are taken in one tick; a third one comes before the zone says what became of them.
+            let answers = [hand_in(Some(&chain)), hand_in(Some(&chain))];
+            let taken = [end.take().unwrap(), end.take().unwrap()];
+            let third = hand_in(Some(&chain));
+            let another = hand_in(None);
+            let [first, second] = taken;
+            match broken_by {
+                Some(answer) => first.answer(answer),
+                None => drop(first),
+            }
+            second.answer(Answer::Full);
+            assert!(answers.iter().all(|answers| answers.try_iter().count() == 1));
+            // The next tick: one of nobody's chain is taken, the third is not.
+            end.take().unwrap().answer(Answer::Left);
+            assert!(end.take().is_none());
+            assert_eq!(third.try_iter().collect::<Vec<_>>(), [Answer::Away]);
+            assert_eq!(another.try_iter().collect::<Vec<_>>(), [Answer::Left]);
+            // A chain that begins anew holds, and a refusal breaks none.
+            let anew = Chain::default();
+            let _answers = [hand_in(Some(&anew)), hand_in(Some(&anew))];
+            end.take().unwrap().answer(Answer::Refused("no"));
+            assert!(end.take().is_some());
+        }
     }
 
     #[test]
     fn a_desk_that_is_full_or_closed_says_so_and_answers_nothing() {
         let (desk, end) = desk();
         for _ in 0..ORDERS_MAX {
-            desk.hand_in(PlayerId(1), Request::Stay, Box::new(|_| ())).unwrap();
+            desk.hand_in(PlayerId(1), Request::Stay, None, Box::new(|_| ()))
+                .unwrap();
         }
         let (answer, answers) = counted();
-        assert_eq!(desk.hand_in(PlayerId(1), Request::Stay, answer), Err(FabricError::Full));
+        assert_eq!(
+            desk.hand_in(PlayerId(1), Request::Stay, None, answer),
+            Err(FabricError::Full)
+        );
         drop(end);
         let (answer, later) = counted();
         assert_eq!(
-            desk.hand_in(PlayerId(1), Request::Stay, answer),
+            desk.hand_in(PlayerId(1), Request::Stay, None, answer),
             Err(FabricError::Closed)
         );
         assert_eq!((answers.try_iter().count(), later.try_iter().count()), (0, 0));

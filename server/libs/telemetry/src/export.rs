@@ -45,7 +45,17 @@ const ORDERS_MAX: usize = 8;
 const BLOCKING_THREADS_MAX: usize = 4;
 
 /// How far the exporter's thread stands back behind what the process is there for, as a nice value.
+#[cfg(target_os = "linux")]
 const NICE: i32 = 10;
+
+/// Whatever the process does is more urgent than telling of it. Elsewhere than on Linux a nice value is the whole process's.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    {
+        // Nobody is refused less than there is.
+        let _ = rustix::process::nice(NICE);
+    }
+}
 
 /// The exporter's thread, and the queue before it. Dropping it exports what is queued, for two seconds at most.
 pub struct Exporter {
@@ -126,8 +136,7 @@ impl Exporter {
             .name("telemetry".to_owned())
             .spawn(move || {
                 let is_finished: SyncSender<()> = is_finished;
-                // Whatever the process does is more urgent than telling of it. On Linux this is the thread's own; nobody is refused it.
-                let _ = rustix::process::nice(NICE);
+                stand_back();
                 runtime.block_on(async {
                     let spans = async {
                         if let Some(worker) = span_worker {

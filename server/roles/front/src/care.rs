@@ -57,7 +57,7 @@ fn round(front: &Arc<Front>, tell: &mpsc::Sender<Moved>, touches: &Arc<Semaphore
         tracing::debug!(%player, %zone, "quiet for too long");
         if let Some(local) = front.router.here(zone) {
             // A zone that does not take it takes the player out when its grace is over; one that went elsewhere is looked after there.
-            let _ = local.desk.hand_in(player, Request::Leave, Box::new(drop));
+            let _ = local.desk.hand_in(player, Request::Leave, None, Box::new(drop));
         }
     }
 }
@@ -75,7 +75,7 @@ fn stay(front: &Front, active: &Active, tell: &mpsc::Sender<Moved>) -> bool {
         }
     };
     // A desk that is full hears of the player in a second, or takes it for gone in thirty.
-    let _ = local.desk.hand_in(player, Request::Stay, Box::new(told));
+    let _ = local.desk.hand_in(player, Request::Stay, None, Box::new(told));
     true
 }
 

@@ -23,7 +23,7 @@ use crate::gate::tabled;
 use crate::identity::Caller;
 use crate::limits::{DEADLINE_DEFAULT, PlayerSeat};
 use crate::players::Playing;
-use crate::routing::{Begun, Errand, Passage, Target, Walk, Wish, too_late};
+use crate::routing::{Begun, Errand, Target, Walk, Ways, Wish, too_late};
 use crate::service::{Front, moved, stopping};
 
 /// Moves of a stream that wait for their answers at most: a quarter of a second at 60 Hz. Those beyond wait at the caller.
@@ -54,7 +54,7 @@ pub(crate) fn play(
         answering: None,
         under_way: VecDeque::with_capacity(UNDER_WAY_MAX),
         is_astray: Arc::default(),
-        passage: None,
+        ways: Ways::default(),
         held,
         _open: OpenStream::new("play"),
     };
@@ -77,8 +77,7 @@ struct Play {
     under_way: VecDeque<UnderWay>,
     /// A move was not done where it was begun: until all are answered, the next ones wait for it to be done elsewhere.
     is_astray: Arc<AtomicBool>,
-    /// To the server that has the player, if that is another one.
-    passage: Option<Passage>,
+    ways: Ways,
     held: Held,
     _open: OpenStream,
 }
@@ -151,7 +150,12 @@ impl Play {
                     answer: answer(Arc::clone(&self.front), first, Arc::clone(&self.is_astray)).boxed(),
                 });
             }
-            None => self.is_astray.store(false, Ordering::Relaxed),
+            None => {
+                if self.is_astray.swap(false, Ordering::Relaxed) {
+                    self.ways.begin_anew();
+                }
+                self.ways.drop_ended();
+            }
         }
     }
 
@@ -203,7 +207,7 @@ impl Play {
         };
         self.front
             .router
-            .begin(errand, target, &mut self.passage, &self.front.identity)
+            .begin(errand, target, &mut self.ways, &self.front.identity)
     }
 }
 

@@ -25,9 +25,8 @@ use crate::context::{FrontContext, LocalZone};
 use crate::identity::Caller;
 use crate::players::Players;
 
-pub(crate) use passage::Passage;
 use remote::Remotes;
-pub(crate) use walks::Begun;
+pub(crate) use walks::{Begun, Ways};
 
 /// How long a call waits for a player that no zone has: a transfer takes milliseconds, and a zone that was asked answers after its tick.
 const IN_TRANSIT_MAX: Duration = Duration::from_secs(1);

@@ -44,6 +44,9 @@ use crate::histogram::DurationHistogram;
 ///
 /// Prints its address, then answers each command on standard input; see [`super::process`].
 pub fn serve(world_file: &Path) -> anyhow::Result<()> {
+    // As our own servers do: what is compared is what they do, not what memory they were given. Where huge pages cannot be forgone, neither forgoes them.
+    meridian_memory::keep();
+    let _ = meridian_memory::use_small_pages();
     let world = WorldDefinition::load(world_file)?;
     let tick = world.tick_rate_hz.tick_duration();
     let mut app = new_app(world, tick);

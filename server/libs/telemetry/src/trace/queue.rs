@@ -22,24 +22,34 @@ pub(crate) enum QueuedSpan {
     Finished(Box<SpanData>),
 }
 
+/// Places beyond those that are filled, more than there are threads that record at once. In a channel that is full a sender would spin until the
+/// receiver is through with the place that it is reading, and the receiver may be a thread that the sender keeps from running.
+const SPARE: usize = 64;
+
 /// The sending side of the queue. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct SpanQueue {
     sender: Sender<QueuedSpan>,
+    length: usize,
     dropped: Counter,
 }
 
 impl SpanQueue {
     /// A queue of at most `length` spans, and its other side.
     pub(crate) fn new(length: usize) -> (Self, Receiver<QueuedSpan>) {
-        let (sender, receiver) = bounded(length);
+        let (sender, receiver) = bounded(length + SPARE);
         let dropped = metrics::counter!(SPANS_DROPPED, "reason" => REASON_QUEUE_FULL);
-        (Self { sender, dropped }, receiver)
+        let queue = Self {
+            sender,
+            length,
+            dropped,
+        };
+        (queue, receiver)
     }
 
     /// Hands a span over; one that does not fit is dropped and counted. Nobody is woken: the exporter looks for itself.
     pub(crate) fn push(&self, span: QueuedSpan) {
-        if self.sender.try_send(span).is_err() {
+        if self.len() >= self.length || self.sender.try_send(span).is_err() {
             self.dropped.increment(1);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use meridian_fabric::desk::{Answer, Placed, Request};
+use meridian_fabric::desk::{Answer, Chain, Placed, Request};
 use meridian_ids::ZoneId;
 use meridian_rpc::v1::{MoveTiming, Position, Vector3};
 use meridian_rpc::{ErrorWord, refusal};
@@ -19,8 +19,8 @@ pub(crate) struct InDesk {
     answer: oneshot::Receiver<Answer>,
 }
 
-/// Hands in a wish; nothing if the zone does not take it now.
-pub(crate) fn hand_in(local: &LocalZone, wish: Wish, errand: &Errand) -> Option<InDesk> {
+/// Hands in a wish, behind those of its chain if it is of any; nothing if the zone does not take it now.
+pub(crate) fn hand_in(local: &LocalZone, wish: Wish, errand: &Errand, chain: Option<&Chain>) -> Option<InDesk> {
     let request = match wish {
         Wish::Join => Request::Join {
             name: errand.caller.name.clone(),
@@ -38,7 +38,7 @@ pub(crate) fn hand_in(local: &LocalZone, wish: Wish, errand: &Errand) -> Option<
     let handed_in = Instant::now();
     // Who does not wait any more need not be told.
     let told = Box::new(move |answer| drop(tell.send(answer)));
-    local.desk.hand_in(errand.caller.player, request, told).ok()?;
+    local.desk.hand_in(errand.caller.player, request, chain, told).ok()?;
     Some(InDesk {
         zone: local.zone,
         route: handed_in.saturating_duration_since(errand.caller.arrived),
@@ -49,7 +49,7 @@ pub(crate) fn hand_in(local: &LocalZone, wish: Wish, errand: &Errand) -> Option<
 
 /// Hands in a wish, and waits for what the zone says.
 pub(crate) async fn ask(local: &LocalZone, wish: Wish, errand: &Errand) -> Step {
-    match hand_in(local, wish, errand) {
+    match hand_in(local, wish, errand, None) {
         Some(mut order) => order.answered().await,
         None => Step::Away,
     }

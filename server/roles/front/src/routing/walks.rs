@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use meridian_fabric::desk::Chain;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 use tonic::Status;
@@ -10,6 +11,27 @@ use super::desk::{InDesk, hand_in};
 use super::passage::{Passage, Passed};
 use super::{Errand, Outcome, Router, Step, Target, remote, too_late};
 use crate::identity::Identity;
+
+/// What the walks of a stream go by, in their order.
+#[derive(Default)]
+pub(crate) struct Ways {
+    /// In a desk of this process: behind a walk that was not done none is, until all are answered.
+    chain: Chain,
+    /// To the server that has the player, if that is another one.
+    passage: Option<Passage>,
+}
+
+impl Ways {
+    /// All walks are answered: those that come now have none before them that is yet to be brought to its player.
+    pub(crate) fn begin_anew(&mut self) {
+        self.chain = Chain::default();
+    }
+
+    /// Nothing is under way: a passage that has ended is of no use any more. While something is, another one would overtake what was lost with it.
+    pub(crate) fn drop_ended(&mut self) {
+        self.passage.take_if(|passage| passage.has_ended());
+    }
+}
 
 /// A walk that has begun.
 pub(crate) struct Begun {
@@ -34,29 +56,21 @@ enum Way {
 impl Router {
     /// Begins a walk at `target`, where its player is taken to be, if it can be at once: in a desk of this process, or through a passage, which is opened for
     /// that.
-    pub(crate) fn begin(
-        &self,
-        errand: Errand,
-        target: Option<Target>,
-        passage: &mut Option<Passage>,
-        identity: &Identity,
-    ) -> Begun {
+    pub(crate) fn begin(&self, errand: Errand, target: Option<Target>, ways: &mut Ways, identity: &Identity) -> Begun {
         let begun = match target {
             Some(Target::Zone(zone)) => self
                 .here(zone)
-                .and_then(|local| hand_in(local, errand.wish, &errand))
+                .and_then(|local| hand_in(local, errand.wish, &errand, Some(&ways.chain)))
                 .map(Way::InDesk),
             // What was passed on once is not passed on again.
             Some(Target::Server(address)) if errand.caller.hops == 0 => {
-                if passage
-                    .as_ref()
-                    .is_none_or(|open| open.address != address || open.has_ended())
-                {
+                if ways.passage.as_ref().is_none_or(|open| open.address != address) {
                     let channel = self.remotes.channel(address);
                     // The token that the stream began with may have expired meanwhile.
-                    *passage = Some(Passage::open(channel, address, errand.caller.again(identity)));
+                    ways.passage = Some(Passage::open(channel, address, errand.caller.again(identity)));
                 }
-                passage.as_mut().and_then(|open| open.pass(&errand)).map(Way::PassedOn)
+                let passed = ways.passage.as_mut().and_then(|open| open.pass(&errand));
+                passed.map(Way::PassedOn)
             }
             _ => None,
         };

@@ -20,7 +20,7 @@ fn hand_in(world: &TestWorld, zone: usize, request: Request) -> Receiver<Answer>
     });
     world
         .desk(zone)
-        .hand_in(ADA, request, answer)
+        .hand_in(ADA, request, None, answer)
         .expect("a desk with room");
     answers
 }
@@ -137,7 +137,7 @@ fn who_is_played_over_a_gateway_is_not_taken_out_by_an_order() {
     let answer = Box::new(move |answer| {
         let _ = told.send(answer);
     });
-    world.desk(0).hand_in(player, Request::Leave, answer).unwrap();
+    world.desk(0).hand_in(player, Request::Leave, None, answer).unwrap();
     world.run(Duration::from_secs(4));
     assert_eq!(answers.try_recv(), Ok(Answer::Left));
     assert!(world.clients[0].own_pose().is_some());
