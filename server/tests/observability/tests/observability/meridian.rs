@@ -66,7 +66,17 @@ impl World {
             export_to(&mut server, collector);
             world.start(&name, &mut server);
         }
+        world.until_it_takes_players();
         world
+    }
+
+    /// Each process is ready by itself; auth hears of gateways through the store, a moment later.
+    fn until_it_takes_players(&self) {
+        let query = serde_json::json!({ "name": "Nobody", "protocol_version": meridian_session::PROTOCOL_VERSION });
+        until("auth knows a gateway", || {
+            let (status, body) = post(&format!("http://{}/v1/session", self.http), &query.to_string())?;
+            if status == 200 { Ok(()) } else { Err(body) }
+        });
     }
 
     fn nothing() -> Self {

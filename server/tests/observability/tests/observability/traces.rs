@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     meridian::World,
     rotel::{Rotel, Sink},
-    support::until,
 };
 
 /// The legs of a probe whose entity changes hands before its tick: each span's name, and its parent's.
@@ -60,8 +59,8 @@ fn the_trace_of_a_probe_over_a_border_leads_from_client_to_other_clients() {
     let sink = Sink::start();
     let collector = Rotel::start(&sink);
     let world = World::as_composed(Some(&collector.grpc));
-    let _swarm = world.swarm_far_away(&collector.grpc);
-    let processes = until("a whole trace over a border", || {
+    let mut swarm = world.swarm_far_away(&collector.grpc);
+    let processes = swarm.until("a whole trace over a border", || {
         let traces = traces(&sink);
         let whole = traces.values().find(|trace| trace.is_whole() && trace.seen() > 1);
         let told: Vec<usize> = traces.values().map(|trace| trace.spans.len()).collect();
