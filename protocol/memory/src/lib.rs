@@ -28,7 +28,7 @@ pub fn keep() {
     }
 }
 
-/// Asks for small pages from now on, for the whole program. They cost it about a tenth more processor time.
+/// Asks for small pages from now on, for the whole program. They cost it about a twentieth more processor time.
 ///
 /// # Errors
 /// The system goes on to use huge pages: all works, with a stall now and then.
