@@ -8,7 +8,7 @@ pub const FABRIC_DROPPED: &str = "meridian_fabric_dropped_total";
 pub const FABRIC_MESSAGES: &str = "meridian_fabric_messages_total";
 /// Bytes of messages, by `local`, `peer`, `class` and `direction` (sent or received).
 pub const FABRIC_BYTES: &str = "meridian_fabric_bytes_total";
-/// Messages of a sequence that were sent by stream because no datagram is as large, by `local` and `peer`.
+/// Messages of a sequence that were sent by stream, because they bring entities or no datagram is as large, by `local` and `peer`.
 pub const FABRIC_BY_STREAM: &str = "meridian_fabric_by_stream_total";
 /// Times that the receiver was told of lost changes, by `local` and `peer`.
 pub const FABRIC_GAPS: &str = "meridian_fabric_gaps_total";

@@ -12,7 +12,8 @@
 //! | --- | --- | --- | --- |
 //! | `Join`, `Leave`, `Action`, `Resync`; `Left`, `JoinRefused`; a peer's `Action` | the link's ordered stream | `Full` | as sent; a `Left` after the snapshots that were sent before it came or are lost |
 //! | `Inputs`; `Push` | a datagram | the oldest is dropped | none: the next one says it again |
-//! | `Snapshot` | a datagram if one is as large, else a stream of its own | `Full`, the zone sends a whole one next | as sent; a lost one is told by `Gap` |
+//! | `Snapshot` that brings entities | a stream of its own | `Full`, the zone sends a whole one next | as sent |
+//! | `Snapshot` of changes alone | a datagram if one is as large, else a stream of its own | the same | as sent; a lost one is told by `Gap` |
 //! | `Ghosts` | the same | one that waits is replaced; `Full` | the newest only |
 //! | clocks | a datagram, several a second | left out | none |
 //!

@@ -20,7 +20,8 @@ pub(super) enum Class {
     Reliable,
     /// A datagram; the next one says it again.
     Loose,
-    /// A datagram or a stream of its own; delivered in order, or it is told that one was lost.
+    /// A stream of its own if it brings entities or is longer than a datagram, else a datagram; delivered in order, or it is told that
+    /// one was lost.
     Snapshot,
     /// A datagram or a stream of its own; only the newest counts.
     Ghosts,
@@ -64,6 +65,10 @@ pub(super) trait Carried: Sized + Send + Sync + 'static {
     fn footprint(&self) -> usize;
     /// Whether it must not be delivered before the last message of the sequence that was sent before it.
     fn follows_sequence(&self) -> bool {
+        false
+    }
+    /// Whether it goes by stream however small it is, because what it tells is told once.
+    fn must_arrive(&self) -> bool {
         false
     }
     /// Whether it needs none of the messages before it in the sequence.
@@ -159,6 +164,10 @@ impl Carried for ZoneMessage {
 
     fn follows_sequence(&self) -> bool {
         matches!(self, Self::Left { .. })
+    }
+
+    fn must_arrive(&self) -> bool {
+        matches!(self, Self::Snapshot(snapshot) if snapshot.entities.iter().any(|entity| entity.whole))
     }
 
     fn makes_good(&self) -> bool {

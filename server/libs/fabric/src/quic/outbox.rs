@@ -104,6 +104,10 @@ pub(super) struct Waiting {
 
 impl<T: Carried> Outbox<T> {
     pub(super) fn new() -> Self {
+        // An increase from nothing at all is none to who watches.
+        for class in Class::ALL {
+            metrics::counter!(FABRIC_DROPPED, "direction" => T::DIRECTION, "class" => class.label()).increment(0);
+        }
         Self {
             state: Mutex::new(State::new()),
             reliable_waits: Notify::new(),

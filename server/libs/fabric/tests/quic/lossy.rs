@@ -1,6 +1,6 @@
 //! A network that loses packets: what is lost is told, and made good.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -99,13 +99,17 @@ const ENTITY_BYTES: u32 = 16;
 /// The entities of a zone, each with the tick of its last change.
 struct ChangingZone {
     changed: HashMap<u64, u64>,
+    new: HashSet<u64>,
     whole_next: bool,
 }
 
 impl ChangingZone {
     fn step(&mut self, tick: u64) {
+        self.new.clear();
         for entity in [tick % ENTITIES, tick * 7 % ENTITIES] {
-            self.changed.insert(entity, tick);
+            if self.changed.insert(entity, tick).is_none() {
+                self.new.insert(entity);
+            }
         }
     }
 
@@ -121,7 +125,7 @@ impl ChangingZone {
                 snapshot.entities.push(EntitySnapshot {
                     entity: WorldEntityId(*entity),
                     epoch: EntityEpoch(1),
-                    whole: true,
+                    whole: self.whole_next || self.new.contains(entity),
                     range: start..start + ENTITY_BYTES,
                 });
             }
@@ -180,6 +184,7 @@ fn on_a_network_that_loses_a_packet_in_twenty_every_gap_is_told_and_the_mirror_i
 
     let mut zone = ChangingZone {
         changed: HashMap::new(),
+        new: HashSet::new(),
         whole_next: true,
     };
     let mut mirror = Mirror::default();
@@ -216,6 +221,45 @@ fn on_a_network_that_loses_a_packet_in_twenty_every_gap_is_told_and_the_mirror_i
     });
     assert!(mirror.gaps > 0, "3,000 snapshots and none was lost");
     assert!(!end.is_closed() && gateway.is_connected());
+}
+
+#[test]
+fn an_entity_that_is_new_arrives_whatever_is_lost_around_it() {
+    let world = World::new();
+    let (zones, gateways) = (world.zones("zones"), world.gateways("gateways"));
+    let source = zones.serve(ZONE);
+    let relay = Relay::new(zones.local_addr());
+    let gateway = dial(&gateways, "gateway-1", relay.address());
+    let (_, end) = accept_gateway(&source);
+    until("the link", || gateway.is_connected());
+    relay.lose_per_mille(100);
+
+    let (mut tick, mut gaps, mut came) = (0, 0, Vec::new());
+    let news: Vec<u64> = (1..=100).map(|step| step * 10).collect();
+    // Nobody asks for what was lost.
+    until("every new entity", || {
+        tick += 1;
+        let mut snapshot = snapshot(tick, 10);
+        if let Some(entity) = news.iter().find(|at| **at == tick) {
+            snapshot.entities[0].entity = WorldEntityId(*entity);
+            snapshot.entities[0].whole = true;
+        }
+        send_snapshot(&end, &Arc::new(snapshot));
+        while let Some(message) = gateway.try_receive() {
+            match message {
+                ZoneMessage::Snapshot(snapshot) if snapshot.entities[0].whole => {
+                    assert_eq!(snapshot.entities[0].entity.0, snapshot.tick.0);
+                    came.push(snapshot.tick.0);
+                }
+                ZoneMessage::Snapshot(_) => {}
+                ZoneMessage::Gap => gaps += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        came.last() >= news.last()
+    });
+    assert_eq!(came, news);
+    assert!(gaps > 0, "nothing was lost");
 }
 
 #[test]

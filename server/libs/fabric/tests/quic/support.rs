@@ -236,7 +236,7 @@ pub fn left(entity: u64) -> ZoneMessage {
     }
 }
 
-/// A snapshot with one entity of so many bytes.
+/// A snapshot with changes of one entity, of so many bytes.
 pub fn snapshot(tick: u64, bytes: usize) -> Snapshot {
     let now = Instant::now();
     Snapshot {
@@ -247,7 +247,7 @@ pub fn snapshot(tick: u64, bytes: usize) -> Snapshot {
         entities: vec![EntitySnapshot {
             entity: WorldEntityId(7),
             epoch: EntityEpoch(1),
-            whole: true,
+            whole: false,
             range: 0..bytes as u32,
         }],
         bytes: (0..bytes).map(|index| index as u8).collect(),

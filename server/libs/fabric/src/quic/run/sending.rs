@@ -158,7 +158,7 @@ async fn send_loose<T: Carried>(
     Ok(())
 }
 
-/// Sends a message of the sequence: as a datagram if one is as large, else on a stream of its own.
+/// Sends a message of the sequence: as a datagram if it may be lost and one is as large, else on a stream of its own.
 async fn send_sequenced<T: Carried>(
     connection: &Connection,
     sequenced: Sequenced<T>,
@@ -179,9 +179,9 @@ async fn send_sequenced<T: Carried>(
     wire::append(&header, &mut bytes)?;
     message.encode(clock, &mut bytes)?;
     let bytes = Bytes::from(bytes);
-    let class = message.class();
+    let (class, must_arrive) = (message.class(), message.must_arrive());
     drop(message);
-    if connection.max_datagram_size().is_some_and(|max| bytes.len() <= max) {
+    if !must_arrive && connection.max_datagram_size().is_some_and(|max| bytes.len() <= max) {
         match send_datagram(connection, bytes.clone()).await {
             // The path has become narrower in this moment.
             Err(Unsent::TooLarge) => {}
