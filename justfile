@@ -88,6 +88,7 @@ check-generated:
 # Clippy, warnings are errors.
 lint:
     cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --locked -p meridian-rpc-generate --all-targets -- -D warnings
 
 # The same for the window.
 lint-client:

@@ -39,11 +39,11 @@ pub enum Command {
 /// Arguments of `server sim`.
 #[derive(Clone, Debug, Args)]
 pub struct SimArgs {
-    /// How many histories, from seed 0 on
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
-    pub seeds: u64,
-    /// This one alone, again. One that fails is reduced to what it needs and told in words
-    #[arg(long, value_name = "K", conflicts_with = "seeds")]
+    /// How many histories [default: 1000; with `--seed` that one alone]
+    #[arg(long, value_name = "N")]
+    pub seeds: Option<u64>,
+    /// The seed of the first, else 0. One that fails is reduced to what it needs and told in words
+    #[arg(long, value_name = "K")]
     pub seed: Option<u64>,
     /// Steps of each, before faults end and everything has to come right
     #[arg(long, value_name = "M", default_value_t = meridian_sim::command::STEPS_DEFAULT)]

@@ -69,7 +69,8 @@ impl ClusterBus {
     /// # Errors
     /// The server cannot be reached or used, or its world is another than this one; the message says what to do.
     pub async fn join(config: &Config, url: &str, world: &World, admin: SocketAddr) -> anyhow::Result<Self> {
-        let options = store_options(url, world, config.bus.authority.as_deref())?;
+        let mut options = store_options(url, world, config.bus.authority.as_deref())?;
+        options.replicas = config.bus.replicas;
         let runtime = BusRuntime::start()?;
         let bus = runtime.connect(&options).await?;
         let tick_rate_hz = u16::try_from(world.tick_rate.hz()).context("a tick rate has fewer digits")?;

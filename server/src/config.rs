@@ -170,6 +170,8 @@ pub struct BusConfig {
     pub url: Option<SecretUrl>,
     /// Certificate (PEM) of the authority that the Valkey server is trusted by, where that is not one of the system's.
     pub authority: Option<PathBuf>,
+    /// How many replicas of the server must have a new instance's lease on their disks before it counts.
+    pub replicas: u8,
 }
 
 /// Section `fabric`. Only a cluster needs it: a process whose `bus.url` is set.

@@ -273,7 +273,7 @@ impl Process {
                     self.retire(own, around);
                 } else if self.ownership.handoff().epoch(entity).is_none() {
                     around.checks.condemned(entity);
-                    self.ownership.retire_unknown(entity, epoch);
+                    self.ownership.retire_unknown(entity, epoch, self.next - 1);
                     self.hear(around);
                 }
             }

@@ -58,8 +58,10 @@ pub(crate) fn command(command: &Command) -> String {
             let player = record.player.map(|player| format!(" of {player}")).unwrap_or_default();
             format!("{} spawns {}{player}", instance(*by), record.entity)
         }
-        Command::Retire { by, entities: which } => format!("{} retires {}", instance(*by), entities(which)),
-        Command::Checkpoint { by, records: which } => format!("{} checkpoints {}", instance(*by), records(which)),
+        Command::Retire {
+            by, entities: which, ..
+        } => format!("{} retires {}", instance(*by), entities(which)),
+        Command::Checkpoint { by, records: which, .. } => format!("{} checkpoints {}", instance(*by), records(which)),
         Command::Transfer(which) => format!("{} of {} to {}", transfer(which.id), records(&which.records), which.to),
         Command::Settle { id, entities: which } => format!("{} settled? {}", transfer(*id), entities(which)),
         Command::Accept {

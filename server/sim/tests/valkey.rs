@@ -56,6 +56,7 @@ fn dump_of(model: &Model) -> Dump {
     let mut dump = Dump {
         generation: model.generation(),
         owners: model.owners(),
+        events: model.clone().take_events(),
         ..Dump::default()
     };
     for zone in (0..8).map(meridian_ids::ZoneId) {

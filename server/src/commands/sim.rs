@@ -12,12 +12,13 @@ use crate::cli::SimArgs;
 /// # Errors
 /// Something that must hold did not, or nobody reads what is told.
 pub fn run(args: &SimArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let defaults = command::SimArgs::default();
     let args = command::SimArgs {
-        seeds: args.seeds,
-        first: 0,
-        seed: args.seed,
+        seeds: args.seeds.unwrap_or(defaults.seeds),
+        first: args.seed.unwrap_or(defaults.first),
+        seed: args.seed.filter(|_| args.seeds.is_none()),
         steps: args.steps,
-        planted: None,
+        ..defaults
     };
     match command::run(&args, out) {
         Ok(ExitOutcome::Held) => Ok(()),

@@ -1,6 +1,7 @@
 //! What goes wrong at a server with every role: each has a clear message, and who plays does not notice.
 
 mod datagrams;
+mod flood;
 mod tokens;
 
 use std::{fs, net::UdpSocket};

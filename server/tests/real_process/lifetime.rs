@@ -6,7 +6,13 @@ use std::{
     net::TcpStream,
 };
 
-use crate::support::{Server, fails_saying, folder_with_world, get, run_in};
+use crate::support::{PATIENCE, Server, fails_saying, folder_with_world, get, run_in};
+
+/// What a client of HTTP/2 begins with: the preface, and SETTINGS without a setting (RFC 9113, sections 3.4 and 6.5).
+const HTTP2_BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// Bytes of the header of an HTTP/2 frame; the fourth is its type (RFC 9113, section 4.1).
+const HTTP2_HEADER_BYTES: usize = 9;
+const HTTP2_SETTINGS: u8 = 4;
 
 #[test]
 fn a_signal_ends_it_in_order_and_removes_the_ready_file() {
@@ -49,15 +55,16 @@ fn a_ready_file_of_a_killed_process_is_gone_before_this_one_is_ready() {
     assert!(!stale.exists());
 }
 
+/// The gateway's port has tests of its own.
 #[test]
 fn random_bytes_on_every_port_leave_it_alive() {
-    let server = Server::start("");
+    let server = Server::start_every_role("");
     let noise: Vec<u8> = (0..65_536_u32)
         .map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();
-    for listener in ["http", "admin"] {
+    for listener in ["http", "admin", "rpc"] {
         for length in [1, 100, noise.len()] {
-            let mut stream = TcpStream::connect(server.address(listener)).unwrap();
+            let mut stream = connect(&server, listener);
             // It may hang up before all is written; that is one way to refuse.
             let _ = stream.write_all(&noise[..length]);
             let _ = stream.shutdown(std::net::Shutdown::Write);
@@ -66,5 +73,16 @@ fn random_bytes_on_every_port_leave_it_alive() {
     }
     assert_eq!(get(&server.url("admin", "/ready")).status, 200);
     assert_eq!(get(&server.url("http", "/v1/world")).status, 200);
+    let mut rpc = connect(&server, "rpc");
+    rpc.write_all(HTTP2_BEGINNING).unwrap();
+    let mut header = [0; HTTP2_HEADER_BYTES];
+    rpc.read_exact(&mut header).unwrap();
+    assert_eq!(header[3], HTTP2_SETTINGS, "{header:?}");
     assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+fn connect(server: &Server, listener: &str) -> TcpStream {
+    let stream = TcpStream::connect(server.address(listener)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }

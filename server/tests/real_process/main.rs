@@ -9,6 +9,8 @@ mod bad_input;
 mod bot;
 mod cluster;
 mod command_line;
+#[path = "../common/free_port.rs"]
+mod free_port;
 mod lifetime;
 mod session;
 mod support;

@@ -9,6 +9,8 @@ use crate::scenery::{Scenery, SurroundingCrate, Surroundings};
 use crate::world::WorldDefinition;
 
 const TICK_SECONDS: f32 = 1.0 / 60.0;
+/// What the wire's grid makes of two values, in metres or metres per second.
+const ROUNDING: f32 = 2.0 / GRID_PER_METRE;
 
 fn scenery() -> Scenery {
     let text = include_str!("../../../../assets/data/world.toml");
@@ -29,6 +31,14 @@ fn steps(scenery: &Scenery, mut state: MovementState, ticks: u32, mut input: imp
         state = step(state, input(tick), &surroundings, TICK_SECONDS);
     }
     state
+}
+
+fn crate_at(position: Vec3) -> SurroundingCrate {
+    SurroundingCrate {
+        position,
+        rotation: bevy::math::Quat::IDENTITY,
+        half_extents: Vec3::splat(0.5),
+    }
 }
 
 #[test]
@@ -134,11 +144,7 @@ fn players_part_and_crates_slow_but_do_not_block() {
         state.position.distance(other) >= 2.0 * CAPSULE_RADIUS_M - 0.02,
         "parted"
     );
-    let item = SurroundingCrate {
-        position: start.position + Vec3::X * 0.9,
-        rotation: bevy::math::Quat::IDENTITY,
-        half_extents: Vec3::splat(0.5),
-    };
+    let item = crate_at(start.position + Vec3::X * 0.9);
     let surroundings = Surroundings {
         scenery: &scenery,
         players: &[],
@@ -152,9 +158,21 @@ fn players_part_and_crates_slow_but_do_not_block() {
     assert!(pushing.position.x > start.position.x + 1.0 && pushing.position.x < free.position.x - 0.5);
 }
 
+/// The speed after a tick is no higher than walk, take-off and fall, and no tick leads further down than the fall.
+fn is_bounded(before: &MovementState, after: &MovementState) -> Result<(), TestCaseError> {
+    let velocity = after.velocity;
+    prop_assert!(velocity.with_y(0.0).length() <= WALK_SPEED_M_PER_S + ROUNDING);
+    prop_assert!(velocity.y <= JUMP_SPEED_M_PER_S + ROUNDING, "{} m/s up", velocity.y);
+    prop_assert!(velocity.y >= -FALL_SPEED_M_PER_S - ROUNDING, "{} m/s down", -velocity.y);
+    let down = before.position.y - after.position.y;
+    let allowed = FALL_SPEED_M_PER_S * TICK_SECONDS + GROUND_PROBE_M + ROUNDING;
+    prop_assert!(down <= allowed, "{down} m down in a tick, allowed {allowed}");
+    Ok(())
+}
+
 proptest! {
-    /// Whatever the input, no tick moves a player farther than the walk and the separation allow, and the result lies
-    /// on the wire's grid.
+    /// Whatever the input, and whoever and whatever stands around, no tick moves a player farther than the walk, the separation, the take-off
+    /// and the fall allow, and the result lies on the wire's grid.
     #[test]
     fn no_input_moves_a_player_faster_than_allowed(
         x in -60.0f32..60.0,
@@ -162,6 +180,7 @@ proptest! {
         z in -60.0f32..60.0,
         inputs in proptest::collection::vec((any::<u64>(), 1u32..20), 1..12),
         others in proptest::collection::vec((-1.0f32..1.0, -1.0f32..1.0), 0..4),
+        crates in proptest::collection::vec((-1.5f32..1.5, -1.0f32..1.0, -1.5f32..1.5), 0..3),
     ) {
         let scenery = scenery();
         let mut state = MovementState::standing_at(Vec3::new(x, y, z));
@@ -170,16 +189,43 @@ proptest! {
             for _ in 0..ticks {
                 let players: Vec<Vec3> =
                     others.iter().map(|(x, z)| state.position + Vec3::new(*x, 0.0, *z)).collect();
-                let surroundings = Surroundings { scenery: &scenery, players: &players, crates: &[] };
+                let near: Vec<SurroundingCrate> =
+                    crates.iter().map(|(x, y, z)| crate_at(state.position + Vec3::new(*x, *y, *z))).collect();
+                let surroundings = Surroundings { scenery: &scenery, players: &players, crates: &near };
                 let next = step(state, input, &surroundings, TICK_SECONDS);
-                let moved = (next.position - state.position).with_y(0.0).length();
-                let allowed = (WALK_SPEED_M_PER_S + SEPARATION_SPEED_M_PER_S) * TICK_SECONDS + 2.0 / GRID_PER_METRE;
-                prop_assert!(moved <= allowed, "{moved} m in a tick, allowed {allowed}");
-                prop_assert!(next.velocity.with_y(0.0).length() <= WALK_SPEED_M_PER_S + 2.0 / GRID_PER_METRE);
+                is_bounded(&state, &next)?;
+                let moved = next.position - state.position;
+                let across = moved.with_y(0.0).length();
+                let allowed = (WALK_SPEED_M_PER_S + SEPARATION_SPEED_M_PER_S) * TICK_SECONDS + ROUNDING;
+                prop_assert!(across <= allowed, "{across} m in a tick, allowed {allowed}");
+                // Who slides along a slope goes up for a part of the way, which gets no longer.
+                let allowed = Vec2::new(WALK_SPEED_M_PER_S, JUMP_SPEED_M_PER_S).length() * TICK_SECONDS + ROUNDING;
+                prop_assert!(moved.y <= allowed, "{} m up in a tick, allowed {allowed}", moved.y);
                 prop_assert_eq!(next.position, snap_position(next.position));
                 prop_assert_eq!(next.velocity, snap_velocity(next.velocity));
                 state = next;
             }
+        }
+    }
+
+    /// However high a fall begins, and on whatever it ends, it is bounded.
+    #[test]
+    fn no_fall_is_faster_than_allowed(
+        x in -60.0f32..60.0,
+        y in 0.0f32..120.0,
+        z in -60.0f32..60.0,
+        speed in -JUMP_SPEED_M_PER_S..FALL_SPEED_M_PER_S,
+    ) {
+        let scenery = scenery();
+        let surroundings = Surroundings { scenery: &scenery, players: &[], crates: &[] };
+        let mut state = MovementState {
+            velocity: snap_velocity(Vec3::NEG_Y * speed),
+            ..MovementState::standing_at(Vec3::new(x, y, z))
+        };
+        for _ in 0..180 {
+            let next = step(state, Move::default(), &surroundings, TICK_SECONDS);
+            is_bounded(&state, &next)?;
+            state = next;
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use meridian_ids::{EntityEpoch, LeaseEpoch, Tick, TickRate, WorldEntityId, ZoneId};
 
 use crate::machine::{Handoff, TransferNumber, Verdict};
-use crate::script::{Command, Done, Instance, Record, Refusal, Ticket, Transfer, TransferId};
+use crate::script::{Command, Death, Done, Instance, Record, Refusal, Ticket, Transfer, TransferId};
 use crate::{Departure, Lease};
 
 mod answers;
@@ -30,10 +30,10 @@ enum Asked {
     },
     Recall,
     Spawn(Box<Record>),
-    Retire(Vec<(WorldEntityId, EntityEpoch)>),
+    Retire(Vec<(WorldEntityId, EntityEpoch)>, Tick),
     /// Of an entity that was not the zone's when it asked.
-    RetireUnknown(Vec<(WorldEntityId, EntityEpoch)>),
-    Checkpoint(Vec<Record>),
+    RetireUnknown(Vec<(WorldEntityId, EntityEpoch)>, Tick),
+    Checkpoint(Vec<Record>, Vec<Death>),
     Transfer(Box<Transfer>),
     Settle(TransferNumber),
     Accept(Box<Transfer>),
@@ -61,7 +61,7 @@ pub enum News {
     NotSpawned(Record, NotSpawned),
     /// Entities are out of the world.
     Retired(Vec<(WorldEntityId, EntityEpoch)>),
-    /// It is not known whether these states were written down.
+    /// It is not known whether states of these entities were written down.
     NotWritten(Vec<WorldEntityId>),
     /// Entities are the zone's from now on: they came from another zone, or the store had them.
     Arrived(Vec<Record>),
@@ -229,24 +229,24 @@ impl Ownership {
         self.ask(Asked::Spawn(Box::new(record)));
     }
 
-    /// Takes an entity of the zone out of the world, unless it is about to leave the zone; says whether.
-    pub fn retire(&mut self, entity: WorldEntityId) -> bool {
+    /// Takes an entity of the zone out of the world after a tick, unless it is about to leave the zone; says whether.
+    pub fn retire(&mut self, entity: WorldEntityId, after: Tick) -> bool {
         let Some(epoch) = self.handoff.retire(entity) else {
             return false;
         };
-        self.ask(Asked::Retire(vec![(entity, epoch)]));
+        self.ask(Asked::Retire(vec![(entity, epoch)], after));
         true
     }
 
     /// Asks whether an entity that somebody still sees is in the world at all; if not, [`News::Retired`] says it once more.
-    pub fn retire_unknown(&mut self, entity: WorldEntityId, epoch: EntityEpoch) {
-        self.ask(Asked::RetireUnknown(vec![(entity, epoch)]));
+    pub fn retire_unknown(&mut self, entity: WorldEntityId, epoch: EntityEpoch, after: Tick) {
+        self.ask(Asked::RetireUnknown(vec![(entity, epoch)], after));
     }
 
-    /// Writes down states of entities that the zone owns.
-    pub fn checkpoint(&mut self, records: Vec<Record>) {
-        if !records.is_empty() {
-            self.ask(Asked::Checkpoint(records));
+    /// Writes down states of entities that the zone owns, and who died.
+    pub fn checkpoint(&mut self, records: Vec<Record>, died: Vec<Death>) {
+        if !records.is_empty() || !died.is_empty() {
+            self.ask(Asked::Checkpoint(records, died));
         }
     }
 
@@ -315,7 +315,7 @@ impl Ownership {
     fn retiring(&self) -> impl Iterator<Item = (WorldEntityId, EntityEpoch)> {
         let asked = self.asked.values().chain(&self.again);
         let entities = asked.filter_map(|asked| match asked {
-            Asked::Retire(entities) => Some(entities),
+            Asked::Retire(entities, _) => Some(entities),
             _ => None,
         });
         entities.flatten().copied()
@@ -327,7 +327,7 @@ impl Ownership {
 
     fn ask(&mut self, asked: Asked) {
         if self.is_asserting && !matches!(asked, Asked::Assert { .. }) {
-            self.again.push(asked);
+            self.put_off(asked);
             return;
         }
         let Some(command) = self.command_for(&asked) else {
@@ -358,20 +358,23 @@ impl Ownership {
                 record: record.as_ref().clone(),
             },
             // What is asked once more in a new generation may have been asserted in it before.
-            Asked::Retire(entities) => Command::Retire {
+            Asked::Retire(entities, after) => Command::Retire {
                 by,
+                after: *after,
                 entities: entities
                     .iter()
                     .map(|(entity, epoch)| (*entity, epoch.in_generation(by.lease.generation())))
                     .collect(),
             },
-            Asked::RetireUnknown(entities) => Command::Retire {
+            Asked::RetireUnknown(entities, after) => Command::Retire {
                 by,
                 entities: entities.clone(),
+                after: *after,
             },
-            Asked::Checkpoint(records) => Command::Checkpoint {
+            Asked::Checkpoint(records, died) => Command::Checkpoint {
                 by,
                 records: records.clone(),
+                died: died.clone(),
             },
             Asked::Transfer(transfer) => {
                 self.departing.get(&transfer.id.number)?;

@@ -41,6 +41,17 @@ pub struct Record {
     pub inputs: Vec<(Tick, u64)>,
 }
 
+/// A player died and started again; its record says where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Its entity.
+    pub entity: WorldEntityId,
+    /// The player.
+    pub player: PlayerId,
+    /// The tick in which it died.
+    pub tick: Tick,
+}
+
 /// Tells the answers of one asker apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
@@ -81,7 +92,8 @@ impl Transfer {
     }
 }
 
-/// What a zone asks the durable side to do.
+/// What a zone asks the durable side to do. Who came, left, died or changed zones is told to services by the command that makes it so, in the same
+/// atomic step, so that neither is known without the other; and once, however often the command is repeated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Take the lease as a new instance, or renew it as the one that has it.
@@ -128,6 +140,8 @@ pub enum Command {
         by: Instance,
         /// Which, under which epochs.
         entities: Vec<(WorldEntityId, EntityEpoch)>,
+        /// The last tick in which they were simulated.
+        after: Tick,
     },
     /// Write down states. Those of entities that the zone no longer owns are left out.
     Checkpoint {
@@ -135,6 +149,8 @@ pub enum Command {
         by: Instance,
         /// The records.
         records: Vec<Record>,
+        /// Who died, each entity's in the order of ticks. Of one that has left the world it is not told any more.
+        died: Vec<Death>,
     },
     /// Hand entities over: out of the sender's records, into the receiver's inbox.
     Transfer(Transfer),

@@ -142,15 +142,19 @@ struct Connection {
 
 impl Bus for Connection {
     fn submit(&mut self, ticket: Ticket, command: Command) {
-        let answer = self.shared.with(|model, now| model.execute(now, &command));
+        let answer = self.shared.with(|model, now| {
+            let answer = model.execute(now, &command);
+            // In the order in which it happened: nobody else's command comes between.
+            let streams = &self.shared.streams;
+            for event in model.take_events() {
+                streams.lock().unwrap_or_else(PoisonError::into_inner).publish(event);
+            }
+            answer
+        });
         if let (Command::Accept { id, .. }, Ok(Done::Accepted { .. })) = (&command, &answer) {
             self.told.remove(id);
         }
         self.heard.push_back(Heard::Answer(ticket, Some(answer)));
-    }
-
-    fn publish(&mut self, event: Event) {
-        self.shared.with_streams(|streams| streams.publish(event));
     }
 
     fn is_followed(&self) -> bool {

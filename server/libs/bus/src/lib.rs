@@ -1,7 +1,7 @@
 //! Ownership and facts: the durable side of zones, whatever carries it.
 //!
 //! A [`Bus`] takes the commands of `meridian_handoff::script` and answers them later; a tick hands them in and goes on. What
-//! happens in the world, and where everything is, goes into its streams, which services read ([`EventReader`],
+//! happens in the world by these commands, and where everything is, goes into its streams, which services read ([`EventReader`],
 //! [`PositionReader`]). In one process that is [`in_process`], a [`Model`] behind a lock; on several machines [`valkey`], whose scripts
 //! do what the model does, held to it by the same tests. [`directory`] says which services are there.
 
@@ -10,6 +10,7 @@ mod in_process;
 pub mod metric_definitions;
 mod model;
 mod streams;
+mod told;
 pub mod valkey;
 
 pub use in_process::{InProcess, NowFn, in_process};
@@ -19,7 +20,6 @@ pub use streams::{EVENTS_MAX, EVENTS_UNREAD_MAX, POSITIONS_MAX};
 use std::sync::Arc;
 
 use meridian_events::{Event, Positions};
-
 use meridian_handoff::script::{Command, Done, Refusal, Ticket, Transfer};
 
 /// Called after something has come; must be cheap and must not block.
@@ -44,8 +44,6 @@ pub trait Bus: Send {
     fn wake_with(&mut self, _wake: WakeFn) {}
     /// What has come for the zone.
     fn try_receive(&mut self) -> Option<Heard>;
-    /// Tells every service what happened; those of one zone stay in their order.
-    fn publish(&mut self, event: Event);
     /// Whether anybody follows the zone's positions: what nobody reads need not be gathered.
     fn is_followed(&self) -> bool;
     /// Tells who follows the zone where its entities are; who does not keep up misses the oldest.

@@ -1,6 +1,6 @@
 //! Names of the metrics this crate records.
 
-/// Commands of zones, by `kind` and `outcome` (`done`, `refused`, `unknown`, `unsent`).
+/// Commands of zones, by `kind` and `outcome` (`done`, `refused`, `inbox_full`, `unknown`, `unsent`).
 pub const BUS_COMMANDS: &str = "meridian_bus_commands_total";
 /// From a command's handing in to its answer, by `kind`.
 pub const BUS_COMMAND_SECONDS: &str = "meridian_bus_command_seconds";

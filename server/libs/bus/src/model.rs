@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Transfer, TransferId};
+use meridian_events::Event;
+use meridian_handoff::script::{Command, Death, Done, Instance, Record, Refusal, Transfer, TransferId};
 use meridian_handoff::{LEASE_TTL, SETTLING};
-use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, PlayerId, WorldEntityId, ZoneId};
+use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
+
+use crate::told;
 
 mod assertion;
 mod planted;
@@ -70,6 +73,10 @@ pub struct Model {
     settled_at: Duration,
     /// Assertions of instances of earlier generations are not heard any more.
     heard_from: Generation,
+    /// The last death that was told of each entity in the world.
+    died: BTreeMap<WorldEntityId, Tick>,
+    /// What happened and was not taken.
+    events: Vec<Event>,
 }
 
 impl Model {
@@ -118,16 +125,21 @@ impl Model {
                 retired,
             } => {
                 let lease = self.assert_lease(now, *by, name)?;
-                Ok(self.assert(now, by.zone, lease, (owned, departed, retired)))
+                Ok(self.assert(now, *by, lease, (owned, departed, retired)))
             }
             Command::Recall { by } => self.recall(now, *by),
             Command::Spawn { by, record } => self.spawn(now, *by, record),
-            Command::Retire { by, entities } => self.retire(now, *by, entities),
-            Command::Checkpoint { by, records } => self.checkpoint(*by, records),
+            Command::Retire { by, entities, after } => self.retire(now, *by, entities, *after),
+            Command::Checkpoint { by, records, died } => self.checkpoint(*by, records, died),
             Command::Transfer(transfer) => self.transfer(now, transfer),
             Command::Settle { id, entities } => self.settle(*id, entities),
             Command::Accept { by, id, entities } => self.accept(*by, *id, entities),
         }
+    }
+
+    /// What happened since it was last asked, in order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
     }
 
     /// What waits for a zone.
@@ -300,6 +312,7 @@ impl Model {
         }
         let owner = Owner::new(by.zone, epoch, false);
         self.owners.insert(record.entity, owner);
+        self.events.extend(told::joined(by, record));
         let zone = self.fenced(by)?;
         zone.last_spawned.insert(minter, record.entity);
         zone.records.insert(
@@ -317,6 +330,7 @@ impl Model {
         now: Duration,
         by: Instance,
         entities: &[(WorldEntityId, EntityEpoch)],
+        after: Tick,
     ) -> Result<Done, Refusal> {
         self.fenced(by)?;
         for (entity, epoch) in entities {
@@ -326,6 +340,9 @@ impl Model {
             }
         }
         for (entity, epoch) in entities {
+            if self.owners.contains_key(entity) {
+                self.events.push(told::left(by, *entity, after));
+            }
             self.bury(now, *entity, *epoch);
         }
         Ok(Done::Retired)
@@ -355,9 +372,10 @@ impl Model {
             known.remove(&entity);
             !known.is_empty()
         });
+        self.died.remove(&entity);
     }
 
-    fn checkpoint(&mut self, by: Instance, records: &[Record]) -> Result<Done, Refusal> {
+    fn checkpoint(&mut self, by: Instance, records: &[Record], died: &[Death]) -> Result<Done, Refusal> {
         self.fenced(by)?;
         for record in records {
             let is_owned = self.owned(by, record.entity, record.epoch).is_ok();
@@ -365,6 +383,13 @@ impl Model {
             // A state that was long on its way does not undo a younger one.
             if let Some(known) = known.filter(|known| is_owned && known.after <= record.after) {
                 *known = record.clone();
+            }
+        }
+        for death in died {
+            let is_told = self.died.get(&death.entity).is_some_and(|told| *told >= death.tick);
+            if self.owners.contains_key(&death.entity) && !is_told {
+                self.died.insert(death.entity, death.tick);
+                self.events.push(told::died(by, death));
             }
         }
         Ok(Done::Checkpointed)
@@ -397,6 +422,7 @@ impl Model {
             self.fenced(from)?.records.remove(&record.entity);
             let owner = Owner::new(transfer.to, record.epoch, true);
             self.owners.insert(record.entity, owner);
+            self.events.push(told::handed_off(transfer, record));
         }
         Ok(Done::Transferred)
     }

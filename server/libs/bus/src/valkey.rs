@@ -8,13 +8,13 @@
 //! | `{w}:meta` | layout, run and generation of the store, tick rate, epoch, the document's hash |
 //! | `{w}:owner` | hash: entity to zone, epoch, in transit or not, closed transfers |
 //! | `{w}:players` | hash: player to entity, and back |
+//! | `{w}:died` | hash: the tick of the last death that was told of each entity |
 //! | `{w}:retired`, `{w}:retired:epoch` | what left the world of late: when, and under which epoch |
 //! | `{w}:zone:N:lease` | hash: newest instance (never forgotten), until when it has the zone, its name |
 //! | `{w}:zone:N:entities` | hash: records |
 //! | `{w}:zone:N:spawned` | hash: the last id of each minter |
 //! | `{w}:zone:N:inbox`, `:waiting` | stream, group `zone`: transfers; hash: which entry each is in |
 //! | `{w}:zone:N:position`, `:followers` | stream: positions; who follows them |
-//! | `{w}:zone:N:published` | up to where its events are published |
 //! | `{w}:events` | stream: events; a group per service |
 //! | `{w}:services` | hash: the directory |
 //! | `{w}:dead` | stream: entries that could not be read, about [`DEAD_LETTERS_MAX`] of them: stream, entry, reason, the first 4 KiB |
@@ -23,7 +23,7 @@
 //! restarted or that another took over, perhaps without its newest writes: the generation rises, and zones say once more what they own. A world that
 //! is begun, also one in a store that has lost everything, settles as well: for [`ValkeyOptions::settling`] no new instance gets a zone.
 //!
-//! **Events** are kept until every group is done with them: each second in which a zone has published, it has those taken away that all groups have
+//! **Events** are kept until every group is done with them: each second in which a zone has told any, it has those taken away that all groups have
 //! acknowledged. While there is no group, about [`crate::EVENTS_MAX`] are kept. A group that nobody reads for any more keeps what it has not read; it is
 //! removed by hand (`XGROUP DESTROY`). As a last resort the oldest of more than [`crate::EVENTS_UNREAD_MAX`] go, are counted
 //! (`meridian_bus_events_lost_total`) and told in the log. Only positions are kept by number alone.
@@ -69,7 +69,7 @@ mod words;
 pub use comparison::{Dump, Remembered, Scripts};
 pub use error::ValkeyError;
 pub use facts::{Agreed, ServerTime, WorldFacts};
-pub use outbox::{EVENTS_WAITING_MAX, UNDER_WAY_MAX};
+pub use outbox::UNDER_WAY_MAX;
 pub use record::{RECORD_BYTES_MAX, TRANSFER_RECORDS_MAX};
 pub use services::ValkeyDirectory;
 
@@ -80,10 +80,15 @@ use std::time::Duration;
 
 use meridian_handoff::{LEASE_TTL, SETTLING};
 use meridian_ids::ZoneId;
+use metrics::counter;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::directory::Listed;
+use crate::metric_definitions::{
+    BUS_DEAD_LETTERS, BUS_EVENTS_LOST, BUS_RECONNECTS, BUS_UNREADABLE_RECORDS, BUS_UNREADABLE_SERVICES,
+    BUS_UNREADABLE_TRANSFERS, BUS_UNWRITABLE_RECORDS,
+};
 use crate::{Bus, EventReader, PositionReader};
 use connection::{Connection, Courier};
 use events::EventsTask;
@@ -115,6 +120,8 @@ pub struct ValkeyOptions {
     pub settling: Duration,
     /// How long an answer may take before it counts as unknown.
     pub response_timeout: Duration,
+    /// How many replicas must have a new instance's lease on their disks before it counts, beside the store itself.
+    pub replicas: u8,
     /// Certificates to trust the store by, as PEM; the system's if none.
     pub trusted_certificates: Option<Vec<u8>>,
 }
@@ -128,6 +135,7 @@ impl ValkeyOptions {
             lease_ttl: LEASE_TTL,
             settling: SETTLING,
             response_timeout: RESPONSE_TIMEOUT,
+            replicas: 0,
             trusted_certificates: None,
         }
     }
@@ -140,6 +148,7 @@ impl fmt::Debug for ValkeyOptions {
             .field("lease_ttl", &self.lease_ttl)
             .field("settling", &self.settling)
             .field("response_timeout", &self.response_timeout)
+            .field("replicas", &self.replicas)
             .finish_non_exhaustive()
     }
 }
@@ -158,6 +167,23 @@ struct Shared {
     groups: Mutex<HashMap<String, Weak<Group>>>,
     feeds: Mutex<HashMap<ZoneId, Weak<Feed>>>,
     directory: ValkeyDirectory,
+}
+
+/// What should never happen is counted from 0 on: an increase from nothing at all is none to who watches.
+fn count_from_zero() {
+    for what in ["commands", "control", "events", "inbox", "positions"] {
+        counter!(BUS_RECONNECTS, "what" => what).increment(0);
+    }
+    for reason in dead::Reason::NAMES {
+        for stream in ["events", "inbox", "position"] {
+            counter!(BUS_DEAD_LETTERS, "stream" => stream, "reason" => reason).increment(0);
+        }
+        for name in [BUS_UNREADABLE_RECORDS, BUS_UNREADABLE_TRANSFERS, BUS_UNWRITABLE_RECORDS] {
+            counter!(name, "reason" => reason).increment(0);
+        }
+    }
+    counter!(BUS_UNREADABLE_SERVICES).increment(0);
+    counter!(BUS_EVENTS_LOST).increment(0);
 }
 
 impl ValkeyWorld {
@@ -185,6 +211,7 @@ impl ValkeyWorld {
             directory,
         };
         let shared = Arc::new(shared);
+        count_from_zero();
         Ok(Self { shared })
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meridian_bus::{Bus, Heard, WakeFn};
-use meridian_events::{Event, Happening, Positions};
+use meridian_events::Positions;
 use meridian_handoff::script::Instance;
 use meridian_handoff::{Handoff, News, Ownership};
 use meridian_ids::{EntityEpoch, Tick, WorldEntityId};
@@ -77,18 +77,6 @@ impl Facts {
     /// Whether nobody else can have the zone.
     pub(crate) fn may_simulate(&self, now: Duration) -> bool {
         self.ownership.may_simulate(now)
-    }
-
-    /// Tells every service what happened in the zone, up to the end of a tick.
-    pub(crate) fn publish(&mut self, tick: Tick, what: Happening) {
-        if let Some(Instance { zone, lease }) = self.instance() {
-            self.bus.publish(Event {
-                zone,
-                lease,
-                tick,
-                what,
-            });
-        }
     }
 
     pub(crate) fn is_followed(&self) -> bool {

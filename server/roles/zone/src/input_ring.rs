@@ -144,7 +144,6 @@ impl InputRing {
     /// Takes in a batch. What is there already is ignored: clients repeat their last inputs.
     pub fn insert(&mut self, batch: &InputBatch, clock: &TickClock) {
         for TimedInput { tick, packed } in &batch.inputs {
-            let (input, _) = Move::unpack(*packed).sanitise();
             if *tick < self.next {
                 self.late(*tick, clock, batch.forwarded);
                 continue;
@@ -156,6 +155,8 @@ impl InputRing {
             }
             let slot = &mut self.slots[(tick.0 % INPUT_LOOKAHEAD_TICKS) as usize];
             if slot.is_none_or(|waiting| waiting.tick != *tick) {
+                // Here, so that what is corrected counts once.
+                let (input, _) = Move::unpack(*packed).sanitise();
                 *slot = Some(Waiting {
                     tick: *tick,
                     input,
@@ -278,7 +279,11 @@ fn slack_ms(use_at: Instant, came: Instant) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use meridian_ids::{TickRate, WorldEntityId};
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
     use proptest::prelude::*;
 
     use super::*;
@@ -408,6 +413,57 @@ mod tests {
                 ring.insert(&batch(now, [late]), &clock);
             }
         }
+    }
+
+    /// How many inputs were sanitised, as the metrics tell it.
+    #[derive(Default)]
+    struct SanitisedCount(Arc<AtomicU64>);
+
+    impl Recorder for SanitisedCount {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            match key.name() {
+                "meridian_inputs_sanitised_total" => Counter::from_arc(self.0.clone()),
+                _ => Counter::noop(),
+            }
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn a_bad_input_that_is_sent_eight_times_is_sanitised_and_counted_once() {
+        let (clock, mut ring) = (clock(), InputRing::new(START));
+        let sanitised = SanitisedCount::default();
+        // A direction longer than one; it comes before its tick, in it and after it.
+        let bad = TimedInput {
+            tick: START + 4,
+            packed: u64::from_le_bytes([127, 127, 0, 0, 0, 0, 0, 0]),
+        };
+        metrics::with_local_recorder(&sanitised, || {
+            for tick in 0..8 {
+                let now = clock.due(START + tick);
+                let repeated = InputBatch {
+                    inputs: vec![bad],
+                    ..batch(now, [])
+                };
+                ring.insert(&repeated, &clock);
+                let (applied, _) = ring.take(START + tick, now);
+                assert!(applied.input.direction().length() <= 1.0);
+            }
+        });
+        assert_eq!(sanitised.0.load(Ordering::Relaxed), 1);
     }
 
     #[test]

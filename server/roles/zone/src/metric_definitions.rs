@@ -14,8 +14,8 @@ pub const ZONE_TICK_OVERRUNS: &str = "meridian_zone_tick_overruns_total";
 pub const ZONE_TICKS_SKIPPED: &str = "meridian_zone_ticks_skipped_total";
 /// Ticks simulated, by `zone`.
 pub const ZONE_TICKS: &str = "meridian_zone_ticks_total";
-/// The tick of the newest record that an instance found when it claimed its zone, by `zone`: movement after it was lost, if the instance
-/// before did not end in order.
+/// The tick of the oldest record of a player that an instance found when it claimed its zone, by `zone`: movement after it was lost, if the
+/// instance before did not end in order. A player that stood still is as old as its last move.
 pub const ZONE_CLAIMED_AFTER_TICK: &str = "meridian_zone_claimed_after_tick";
 /// Entities of the zone.
 pub const ZONE_ENTITIES: &str = "meridian_zone_entities";

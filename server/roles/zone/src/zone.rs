@@ -12,7 +12,7 @@ use bevy::prelude::MinimalPlugins;
 use bevy::time::{Fixed, Time, TimeUpdateStrategy};
 use bevy::transform::TransformPlugin;
 use meridian_bus::{Bus, WakeFn};
-use meridian_events::{EntityPosition, Happening};
+use meridian_events::EntityPosition;
 use meridian_fabric::desk::DeskEnd;
 use meridian_fabric::{LinkSource, PassedAction, PeerMessage, ProbeTiming, ZoneEnd};
 use meridian_game::{
@@ -20,7 +20,7 @@ use meridian_game::{
     WorldDefinition, WorldEvent, ZoneScope,
 };
 use meridian_handoff::Ownership;
-use meridian_handoff::script::Record;
+use meridian_handoff::script::{Death, Record};
 use meridian_ids::{EntityEpoch, LeaseEpoch, PlayerId, Tick, TickClock, WorldEntityId, ZoneId, ZoneMap};
 
 use crate::audit::{self, AuditSink, Simulated};
@@ -43,8 +43,8 @@ pub use owning::HYSTERESIS_M;
 use desk::Orders;
 use gateways::Ports;
 
-/// Ticks between two checkpoints: a crash costs at most half a second of movement at 60 Hz.
-const CHECKPOINT_EVERY_TICKS: u64 = 30;
+/// Between two checkpoints, in milliseconds: a crash costs less than half a second of movement, with what was not written yet.
+const CHECKPOINT_EVERY_MS: u32 = 400;
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -115,6 +115,8 @@ pub struct Zone {
     early_actions: Vec<PassedAction>,
     /// What has changed since the last checkpoint.
     touched: HashSet<WorldEntityId>,
+    /// Who died since.
+    died: Vec<Death>,
     left: Vec<(WorldEntityId, EntityEpoch)>,
     snapshots: SnapshotBuilder,
     told_positions: positions::Told,
@@ -175,6 +177,7 @@ impl Zone {
             held: Vec::new(),
             early_actions: Vec::new(),
             touched: HashSet::new(),
+            died: Vec::new(),
             left: Vec::new(),
             snapshots,
             told_positions: positions::Told::default(),
@@ -321,15 +324,19 @@ impl Zone {
     /// What is told beside snapshots: to the store, to neighbours, to auditors and to operators.
     fn tell(&mut self, tick: Tick, began: Instant) {
         let Some(instance) = self.facts.instance() else { return };
-        if tick.0.is_multiple_of(CHECKPOINT_EVERY_TICKS) {
+        let every = self.config.clock.rate().hz() * CHECKPOINT_EVERY_MS / 1_000;
+        let is_checkpoint = tick.0.is_multiple_of(every.max(1).into());
+        if is_checkpoint {
             self.checkpoint(tick);
             self.population.forget_expected(began, &self.config.clock);
             let joining = &self.joining;
             self.population.knocks.retain(|player, _| joining.contains(player));
+        } else {
+            self.write_down_deaths(tick);
         }
         self.publish_positions(tick);
         let world = self.app.world_mut();
-        if !self.rest.is_resting() || tick.0.is_multiple_of(CHECKPOINT_EVERY_TICKS) {
+        if !self.rest.is_resting() || is_checkpoint {
             self.ghosts.send(world, &self.peers, &self.map, (instance.lease, tick));
         }
         audit::publish(
@@ -390,7 +397,9 @@ impl Zone {
             let WorldEvent::Died { entity, player, tick } = event;
             metrics::counter!(WORLD_EVENTS, "event" => "died").increment(1);
             tracing::debug!(%entity, %player, %tick, "died");
-            self.facts.publish(tick, Happening::Died { player, entity });
+            // Its record is written down with it.
+            self.touched.insert(entity);
+            self.died.push(Death { entity, player, tick });
         }
     }
 

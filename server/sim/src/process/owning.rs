@@ -106,7 +106,7 @@ impl Process {
 
     pub(super) fn retire(&mut self, entity: WorldEntityId, around: &mut Around<'_>) {
         around.checks.condemned(entity);
-        if self.ownership.retire(entity) {
+        if self.ownership.retire(entity, self.next - 1) {
             self.forget(entity);
             self.hear(around);
         }
@@ -202,7 +202,7 @@ impl Process {
             around.checks.twins(older, younger);
             around.checks.condemned(older);
             self.players.insert(player, younger);
-            if self.ownership.retire(older) {
+            if self.ownership.retire(older, self.next - 1) {
                 self.forget(older);
             }
         }
@@ -249,7 +249,7 @@ impl Process {
             standing == Some(Standing::Simulated)
         });
         let records: Vec<Record> = owned.filter_map(|entity| self.record(*entity, tick)).collect();
-        self.ownership.checkpoint(records);
+        self.ownership.checkpoint(records, Vec::new());
     }
 
     /// What a process with a planted fault asks instead.

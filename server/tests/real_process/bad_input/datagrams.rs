@@ -92,8 +92,11 @@ fn requests_with_a_bad_token_do_not_fill_the_log() {
     });
     let mut bots = [Bot::join(&server, "after them")];
     drive_until_all_play(&mut bots);
-    let lines = server.log().lines().count();
+    let log = server.log();
+    let lines = log.lines().count();
     assert!(lines < 200, "{lines} lines");
+    let warnings = log.matches("connection requests are refused").count();
+    assert!((1..=3).contains(&warnings), "{warnings} warnings: one a minute");
 }
 
 fn gateway(server: &Server) -> SocketAddr {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use lightyear::netcode::ConnectToken;
-use meridian_client_net::Session;
+use meridian_client_net::{ConnectionState, Session};
 use meridian_runtime::SecretKey;
 use meridian_session::{NETCODE_PROTOCOL_ID, PROTOCOL_VERSION, TokenUserData, netcode_protocol_id};
 
@@ -19,9 +19,9 @@ const SEALED_BYTE: usize = 161;
 
 #[test]
 fn only_a_good_token_opens_the_door() {
-    let server = Server::start_every_role(&format!("[netcode]\nprivate_key = \"{NETCODE_KEY}\"\n"));
+    let server = server();
     let bad = bad_sessions(&server);
-    let mut bots: Vec<Bot> = bad.iter().map(|(_, session)| Bot::with_session(session)).collect();
+    let mut bots: Vec<Bot> = bad.iter().map(|bad| Bot::with_session(&bad.session)).collect();
     drive_until(&mut bots, "every bad token to be sent", |bots| {
         bots.iter().all(|bot| bot.stats().link.packets_out > 0)
     });
@@ -33,7 +33,7 @@ fn only_a_good_token_opens_the_door() {
         let good = &bots[bad.len()..];
         good.iter().all(|bot| bot.is_playing() && bot.stats().inputs_sent > 60)
     });
-    for ((what, _), bot) in bad.iter().zip(&bots) {
+    for (BadSession { what, .. }, bot) in bad.iter().zip(&bots) {
         assert!(!bot.is_playing(), "{what} got in");
         assert_eq!(bot.stats().link.packets_in, 0, "{what} was answered");
     }
@@ -41,8 +41,55 @@ fn only_a_good_token_opens_the_door() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// Sessions whose tokens have one fault each, and which.
-fn bad_sessions(server: &Server) -> [(&'static str, Session); 4] {
+#[test]
+fn what_is_wrong_with_a_token_is_counted_and_logged_and_its_bearer_hears_what_it_may_be() {
+    let server = server();
+    let mut bots = Vec::new();
+    for BadSession { what, reason, session } in bad_sessions(&server) {
+        let dropped = || server.metric("meridian_link_dropped_total", &[("reason", reason)]);
+        let before = dropped();
+        bots = vec![Bot::with_session(&session)];
+        drive_until(&mut bots, &format!("{what} to be counted as {reason}"), |_| {
+            dropped() > before
+        });
+    }
+    let log = server.log();
+    for (reason, advice) in [
+        ("bad_seal", "netcode.private_key"),
+        ("other_version", "update the older one"),
+        ("expired_token", "compare the clocks"),
+    ] {
+        let told: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("connection requests are refused") && line.contains(reason))
+            .collect();
+        assert!(told.len() == 1 && told[0].contains(advice), "{reason}: {log}");
+    }
+
+    let mut heard = String::new();
+    drive_until(&mut bots, "the last one to give up", |bots| {
+        if let ConnectionState::Reconnecting { reason, .. } = bots[0].state() {
+            heard.clone_from(reason);
+        }
+        !heard.is_empty()
+    });
+    assert!(heard.contains("token") && heard.contains("version"), "{heard}");
+}
+
+fn server() -> Server {
+    Server::start_every_role(&format!("[netcode]\nprivate_key = \"{NETCODE_KEY}\"\n"))
+}
+
+/// A session whose token has one fault.
+struct BadSession {
+    what: &'static str,
+    /// The `reason` by which its requests count.
+    reason: &'static str,
+    session: Session,
+}
+
+/// A session for each fault. Two that count by one reason do not follow each other.
+fn bad_sessions(server: &Server) -> [BadSession; 4] {
     let another_key = Seal {
         key: [1; 32],
         ..Seal::default()
@@ -61,13 +108,26 @@ fn bad_sessions(server: &Server) -> [(&'static str, Session); 4] {
     let mut corrupted = guest_session(server, "corrupted");
     corrupted.token[SEALED_BYTE] ^= 1;
     [
-        ("a token of another key", another_key.session(server, "another key")),
-        (
-            "a token of another version",
-            another_version.session(server, "another version"),
-        ),
-        ("an expired token", expired),
-        ("a corrupted token", corrupted),
+        BadSession {
+            what: "a token of another key",
+            reason: "bad_seal",
+            session: another_key.session(server, "another key"),
+        },
+        BadSession {
+            what: "a token of another version",
+            reason: "other_version",
+            session: another_version.session(server, "another version"),
+        },
+        BadSession {
+            what: "an expired token",
+            reason: "expired_token",
+            session: expired,
+        },
+        BadSession {
+            what: "a corrupted token",
+            reason: "bad_seal",
+            session: corrupted,
+        },
     ]
 }
 

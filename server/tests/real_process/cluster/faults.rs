@@ -1,6 +1,6 @@
 //! What can befall a cluster, one at a time.
 
-use std::{thread, time::Duration};
+use std::{fs, path::PathBuf, thread, time::Duration};
 
 use meridian_handoff::LEASE_TTL;
 
@@ -14,6 +14,31 @@ const MEASURED_LONG: Duration = Duration::from_secs(22);
 
 /// Longer than any zone may simulate on its last renewal.
 const BEYOND_THE_LEASE: Duration = Duration::from_millis(LEASE_TTL.as_millis() as u64 * 3 / 2);
+
+/// What a store that syncs its writes every second may lose when the power goes.
+const UNSYNCED: Duration = Duration::from_secs(1);
+
+/// Zones that a gateway has not heard for too long.
+const ZONES_AWAY: &str = "meridian_gateway_zones_away";
+
+/// The file that Valkey writes commands into.
+fn commands(cluster: &Cluster) -> PathBuf {
+    let folder = fs::read_dir(cluster.folder.path().join("valkey/appendonlydir")).unwrap();
+    let mut files = folder.map(|file| file.unwrap().path());
+    files
+        .find(|file| file.to_string_lossy().ends_with(".incr.aof"))
+        .expect("valkey writes a file of commands")
+}
+
+fn length(cluster: &Cluster) -> u64 {
+    fs::metadata(commands(cluster)).unwrap().len()
+}
+
+/// Cuts the file of commands back to what it was, as if the rest had never reached the disk.
+fn cut_back(cluster: &Cluster, bytes: u64) {
+    let file = fs::OpenOptions::new().write(true).open(commands(cluster)).unwrap();
+    file.set_len(bytes).unwrap();
+}
 
 #[test]
 fn a_cluster_without_a_fault_hands_players_over_between_processes() {
@@ -33,6 +58,7 @@ fn a_zone_that_is_killed_goes_on_from_what_was_written_down_when_it_is_started_a
         cluster.start_again("north-west");
     });
     cluster.assert_survived(&report);
+    cluster.assert_all_facts_were_told();
 }
 
 #[test]
@@ -43,7 +69,9 @@ fn a_zone_that_is_killed_is_taken_over_by_another_instance_that_stood_by() {
         cluster.process("south-east").kill();
     });
     cluster.assert_survived(&report);
-    assert!(cluster.logs().contains("zone claimed"));
+    cluster.assert_all_facts_were_told();
+    let spare = cluster.process("spare");
+    assert!(spare.log().contains("zone claimed"), "{}", spare.log());
 }
 
 #[test]
@@ -78,7 +106,11 @@ fn a_zone_that_hangs_beyond_its_lease_goes_on_if_nobody_has_taken_it() {
 fn valkey_is_killed_and_comes_back_without_its_newest_writes() {
     let mut cluster = Cluster::start();
     let report = cluster.under_a_swarm(MEASURED, |cluster| {
+        let kept = length(cluster);
+        thread::sleep(UNSYNCED);
         cluster.valkey.kill();
+        assert!(length(cluster) > kept, "nothing was written that could be lost");
+        cut_back(cluster, kept);
         cluster.valkey.start_again();
     });
     cluster.assert_survived(&report);
@@ -104,22 +136,33 @@ fn a_zone_that_is_cut_off_from_valkey_stops_before_its_lease_has_ended_and_comes
         vec![relay]
     });
     let report = cluster.under_a_swarm(MEASURED_LONG, |cluster| {
+        assert!(!cluster.waits_for_its_lease("south-west"));
         cluster.relays[0].cut();
         thread::sleep(BEYOND_THE_LEASE * 2);
+        assert!(cluster.waits_for_its_lease("south-west"), "{}", cluster.logs());
         cluster.relays[0].mend();
     });
     cluster.assert_survived(&report);
+    assert!(!cluster.waits_for_its_lease("south-west"));
 }
 
 #[test]
 fn a_zone_that_is_cut_off_from_a_gateway_is_frozen_there_and_comes_back() {
     let mut cluster = Cluster::with_parted_fabric("north-west");
     let report = cluster.under_a_swarm(MEASURED_LONG, |cluster| {
+        // A gateway misses only whom it has heard.
+        wait_until("all zones to be heard", || {
+            cluster.metric("gateway-1", ZONES_AWAY) == 0.0
+        });
         cluster.relays[0].cut();
         thread::sleep(Duration::from_secs(4));
+        let away = cluster.metric("gateway-1", ZONES_AWAY);
+        assert!(away > 0.0, "{}", cluster.logs());
         cluster.relays[0].mend();
     });
     cluster.assert_survived(&report);
+    let gateway = cluster.process("gateway-1");
+    assert!(gateway.log().contains("the zone is back"), "{}", gateway.log());
 }
 
 #[test]

@@ -2,25 +2,15 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, ExitStatus, Stdio},
 };
 
 use serde_json::Value;
 
+use crate::free_port::free_port;
 use crate::support::{Folder, command_in, signal, wait_until};
-
-/// A free TCP port and a free UDP port of the same number are not needed: these are asked for one by one.
-fn free_tcp_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-fn free_udp_port() -> u16 {
-    let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-    socket.local_addr().unwrap().port()
-}
 
 /// One process; killed when dropped.
 pub struct Process {
@@ -39,9 +29,8 @@ impl Process {
     /// Not started yet. Its ports are chosen here, so that they are the same each time it is started: who follows it finds it again.
     pub fn new(folder: &Folder, instance: &str) -> Self {
         let ready_file = folder.path().join(format!("{instance}.json"));
-        let tcp = || format!("127.0.0.1:{}", free_tcp_port());
-        let udp = || SocketAddr::from(([127, 0, 0, 1], free_udp_port()));
-        let (admin, fabric) = (tcp(), udp());
+        let any = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let (admin, fabric) = (any().to_string(), any());
         let mut process = Self {
             instance: instance.to_owned(),
             arguments: Vec::new(),
@@ -53,14 +42,16 @@ impl Process {
             child: None,
             ready: Value::Null,
         };
-        process.arguments(&["--http", &tcp(), "--admin", &admin]).arguments(&[
-            "--gateway",
-            &udp().to_string(),
-            "--fabric",
-            &fabric.to_string(),
-            "--rpc",
-            &tcp(),
-        ]);
+        process
+            .arguments(&["--http", &any().to_string(), "--admin", &admin])
+            .arguments(&[
+                "--gateway",
+                &any().to_string(),
+                "--fabric",
+                &fabric.to_string(),
+                "--rpc",
+                &any().to_string(),
+            ]);
         process
     }
 

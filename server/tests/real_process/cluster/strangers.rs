@@ -71,17 +71,6 @@ impl Cluster {
             set.exec(&mut connection).unwrap();
         }
     }
-
-    fn metric(&self, instance: &str, name: &str) -> f64 {
-        let page = ureq::get(self.processes[instance].url("admin", "/metrics"))
-            .call()
-            .unwrap();
-        let page = page.into_body().read_to_string().unwrap();
-        let lines = page.lines().filter(|line| line.starts_with(name));
-        lines
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .sum()
-    }
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use crate::free_port::free_port;
 use crate::support::{signal, wait_until};
 
 /// The server; killed when dropped.
@@ -20,12 +21,9 @@ pub struct Valkey {
 impl Valkey {
     /// Starts one on a free port, which syncs its writes every second.
     pub fn start(folder: &Path) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
         let mut valkey = Self {
             folder: folder.join("valkey"),
-            port,
+            port: free_port(),
             child: None,
         };
         std::fs::create_dir_all(&valkey.folder).unwrap();

@@ -34,14 +34,24 @@ impl Ownership {
         }
         match asked {
             Asked::Claim { .. } | Asked::Assert { .. } => {}
-            Asked::Checkpoint(records) => self.not_written(&records),
-            asked => self.again.push(asked),
+            asked => self.put_off(asked),
         }
     }
 
-    fn not_written(&mut self, records: &[Record]) {
-        let entities = records.iter().map(|record| record.entity).collect();
-        self.news.push_back(News::NotWritten(entities));
+    /// Asks for it once more in the next tick, or when the store has taken in what the zone has. States are told as not written, for there will be
+    /// younger ones; deaths are facts, and stay before what was asked after them.
+    pub(super) fn put_off(&mut self, asked: Asked) {
+        let Asked::Checkpoint(records, died) = asked else {
+            self.again.push(asked);
+            return;
+        };
+        if !records.is_empty() {
+            let entities = records.iter().map(|record| record.entity).collect();
+            self.news.push_back(News::NotWritten(entities));
+        }
+        if !died.is_empty() {
+            self.again.push(Asked::Checkpoint(Vec::new(), died));
+        }
     }
 
     fn take(&mut self, asked: Asked, answer: Answer, tick: Tick) {
@@ -57,19 +67,18 @@ impl Ownership {
                 self.recalled(records);
             }
             (Asked::Recall, _) => self.recall_due = true,
-            (Asked::Checkpoint(records), None) => self.not_written(&records),
-            (Asked::Checkpoint(_), Some(_)) => {}
+            (Asked::Checkpoint(..), Some(_)) => {}
             (Asked::Transfer(transfer), answer) => self.settled(transfer.id.number, answer, tick),
             (Asked::Settle(number), answer) => self.settled(number, answer, tick),
             // Asked again: these succeed as often as they are asked.
-            (asked, None) => self.again.push(asked),
+            (asked, None) => self.put_off(asked),
             (Asked::Spawn(record), Some(Err(Refusal::Settling))) => self.ask_when_settled(Asked::Spawn(record)),
             (Asked::Spawn(record), Some(answer)) => self.spawned(*record, answer),
-            (Asked::Retire(entities) | Asked::RetireUnknown(entities), Some(Ok(Done::Retired))) => {
+            (Asked::Retire(entities, _) | Asked::RetireUnknown(entities, _), Some(Ok(Done::Retired))) => {
                 self.retired(entities);
             }
             // It is another zone's, which is told as well.
-            (Asked::Retire(_) | Asked::RetireUnknown(_), Some(_)) => {}
+            (Asked::Retire(..) | Asked::RetireUnknown(..), Some(_)) => {}
             (Asked::Accept(transfer), Some(answer)) => self.accepted(&transfer, answer),
         }
     }

@@ -152,7 +152,7 @@ fn accepted(epoch: EntityEpoch) -> Answer {
 #[test]
 fn what_was_given_up_and_not_confirmed_is_asserted_to_have_left() {
     let mut zone = Zone::claimed(vec![record(epoch(1, 1), 9)]);
-    assert!(zone.ownership.retire(ENTITY));
+    assert!(zone.ownership.retire(ENTITY, Tick(1)));
     zone.is_told_of_generation(2);
     let (_, command) = zone.assert(Vec::new());
     let Command::Assert { retired, .. } = command else {
@@ -166,7 +166,7 @@ fn what_is_given_up_during_an_assertion_is_named_by_its_epoch_in_the_new_generat
     let mut zone = Zone::claimed(vec![record(epoch(1, 1), 9)]);
     zone.is_told_of_generation(2);
     let assertion = zone.assert(vec![record(epoch(1, 1), 9)]);
-    assert!(zone.ownership.retire(ENTITY));
+    assert!(zone.ownership.retire(ENTITY, Tick(1)));
     zone.is_asserted(&assertion, 2, vec![(ENTITY, epoch(2, 1))]);
     zone.pass(Duration::from_millis(16));
     let (_, command) = zone.command();
@@ -185,7 +185,7 @@ fn what_is_recalled_while_it_is_given_up_does_not_come_back() {
         .iter()
         .find(|(_, command)| matches!(command, Command::Recall { .. }));
     let (recall, _) = *recall.expect("the store may know more");
-    assert!(zone.ownership.retire(ENTITY));
+    assert!(zone.ownership.retire(ENTITY, Tick(1)));
     let (retire, _) = zone.command();
     let records = vec![record(epoch(2, 1), 9)];
     assert_eq!(zone.answer(recall, Some(Ok(Done::Recalled { records }))), []);
@@ -199,7 +199,7 @@ fn what_is_told_of_once_more_while_it_is_given_up_does_not_come_back() {
     let accept = zone.accepts(epoch(1, 2), 9);
     assert_eq!(zone.answer(accept, accepted(epoch(1, 2))).len(), 1);
     let again = zone.accepts(epoch(1, 2), 9);
-    assert!(zone.ownership.retire(ENTITY));
+    assert!(zone.ownership.retire(ENTITY, Tick(1)));
     assert_eq!(zone.answer(again, accepted(epoch(1, 2))), []);
 }
 
@@ -207,7 +207,7 @@ fn what_is_told_of_once_more_while_it_is_given_up_does_not_come_back() {
 fn what_came_while_it_was_said_to_be_nowhere_is_dropped_when_it_has_left() {
     let mut zone = Zone::claimed(Vec::new());
     let accept = zone.accepts(epoch(1, 2), 9);
-    zone.ownership.retire_unknown(ENTITY, epoch(1, 2));
+    zone.ownership.retire_unknown(ENTITY, epoch(1, 2), Tick(1));
     let (retire, _) = zone.command();
     assert_eq!(zone.answer(accept, accepted(epoch(1, 2))).len(), 1);
     let news = zone.answer(retire, Some(Ok(Done::Retired)));

@@ -7,6 +7,7 @@ use meridian_handoff::script::{Done, Instance, Record, Refusal, Transfer};
 use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, WorldEntityId, ZoneId};
 
 use super::{Model, Owner};
+use crate::told;
 
 /// What an instance owns, what it gave away, and what it took out of the world.
 type Asserted<'a> = (&'a [Record], &'a [Transfer], &'a [(WorldEntityId, EntityEpoch)]);
@@ -57,18 +58,21 @@ impl Model {
     pub(super) fn assert(
         &mut self,
         now: Duration,
-        zone: ZoneId,
+        by: Instance,
         lease: LeaseEpoch,
         (owned, departed, retired): Asserted<'_>,
     ) -> Done {
+        let after = told::last_tick(owned);
         let kept = owned
             .iter()
-            .filter_map(|record| Some((record.entity, self.assert_owned(now, zone, record)?)));
+            .filter_map(|record| Some((record.entity, self.assert_owned(now, by, record)?)));
         let kept: Vec<_> = kept.collect();
         for (entity, epoch) in retired {
             // It may have been asserted in this generation before its zone gave it up.
             let raised = epoch.in_generation(self.generation);
-            if self.owners.get(entity).is_none_or(|owner| owner.epoch <= raised) {
+            let owner = self.owners.get(entity);
+            if owner.is_none_or(|owner| owner.epoch <= raised) {
+                self.events.extend(owner.map(|_| told::left(by, *entity, after)));
                 self.bury(now, *entity, *epoch);
             }
         }
@@ -78,7 +82,7 @@ impl Model {
         let departed = departed.iter().flat_map(|transfer| &transfer.records);
         let owned = owned.iter().chain(departed).map(|record| record.entity);
         let retired = retired.iter().map(|(entity, _)| *entity);
-        self.note_spawned(zone, owned.chain(retired));
+        self.note_spawned(by.zone, owned.chain(retired));
         Done::Asserted { lease, owned: kept }
     }
 
@@ -112,7 +116,8 @@ impl Model {
     }
 
     /// The epoch under which the zone has the entity now, unless it is another's.
-    fn assert_owned(&mut self, now: Duration, zone: ZoneId, record: &Record) -> Option<EntityEpoch> {
+    fn assert_owned(&mut self, now: Duration, by: Instance, record: &Record) -> Option<EntityEpoch> {
+        let zone = by.zone;
         let epoch = record.epoch.in_generation(self.generation);
         let known = self.owners.get(&record.entity).copied();
         let is_theirs = known.is_some_and(|known| {
@@ -138,6 +143,9 @@ impl Model {
             known.is_some_and(|known| (known.zone, known.epoch, known.in_transit) == (zone, epoch, false));
         if !is_said_again {
             self.owners.insert(record.entity, Owner::new(zone, epoch, false));
+        }
+        if known.is_none() {
+            self.events.extend(told::joined(by, record));
         }
         let records = &mut self.zone(zone).records;
         let younger = records
@@ -187,6 +195,7 @@ impl Model {
             }
             let owner = Owner::new(transfer.to, record.epoch, true);
             self.owners.insert(record.entity, owner);
+            self.events.push(told::handed_off(transfer, record));
         }
         if !lost.is_empty() {
             let inbox = &mut self.zone(transfer.to).inbox;

@@ -67,6 +67,7 @@ fn ids_of_a_later_minter_do_not_bring_back_what_left_nor_do_those_of_an_earlier_
     let retire = Command::Retire {
         by: west,
         entities: vec![(WorldEntityId(first), EntityEpoch(1))],
+        after: Tick(100),
     };
     assert_eq!(execute(retire), Ok(Done::Retired));
     assert_eq!(execute(spawn(first)), Err(Refusal::NotOwner(WorldEntityId(first))));
@@ -114,6 +115,7 @@ fn a_spawn_that_was_answered_by_another_entity_does_not_happen_later() {
     let retire = Command::Retire {
         by: west,
         entities: vec![(WorldEntityId(1), EntityEpoch(1))],
+        after: Tick(100),
     };
     assert_eq!(execute(retire), Ok(Done::Retired));
     // The first try of the same command was long on its way: nobody in East waits for it any more.

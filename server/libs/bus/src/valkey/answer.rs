@@ -219,6 +219,7 @@ fn read_done(
 #[cfg(test)]
 mod tests {
     use meridian_handoff::script::{Instance, TransferId};
+    use meridian_ids::Tick;
     use proptest::prelude::*;
 
     use super::*;
@@ -247,6 +248,7 @@ mod tests {
             Command::Retire {
                 by,
                 entities: entities(),
+                after: Tick(0),
             },
             Command::Transfer(Transfer {
                 id,

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use meridian_events::envelope::EnvelopeError;
+use meridian_events::Event;
+use meridian_events::envelope::{self, EnvelopeError};
 use meridian_handoff::script::{Command, Instance, Record, Transfer};
-use meridian_ids::{EntityEpoch, WorldEntityId};
+use meridian_ids::{EntityEpoch, Tick, WorldEntityId};
 use redis::Cmd;
 
 use super::keys::Keys;
@@ -12,6 +13,7 @@ use super::record::{encode_head, encode_record};
 use super::scripts::{ScriptName, call};
 use super::words;
 use crate::model::{INBOX_MAX, TOMBSTONE_KEPT};
+use crate::told;
 
 /// What every command tells its script beside itself.
 #[derive(Clone, Debug)]
@@ -77,35 +79,49 @@ impl Terms {
                 retired,
             } => {
                 instance(&mut call, *by);
+                let after = told::last_tick(owned);
                 let owned = writable(owned, &mut left_out);
                 let departed = sendable(departed, &mut left_out);
                 call.arg(name).arg(owned.len()).arg(departed.len()).arg(retired.len());
                 for (record, bytes) in owned {
                     said(&mut call, record, bytes);
+                    call.arg(joined(*by, record)?);
                 }
                 for (transfer, head, records) in departed {
                     call.arg(words::transfer(transfer.id)).arg(words::zone(transfer.to));
                     call.arg(head).arg(records.len());
                     for (record, bytes) in records {
                         said(&mut call, record, bytes);
+                        call.arg(envelope(&told::handed_off(transfer, record))?);
                     }
                 }
-                entities(&mut call, retired);
+                leaving(&mut call, *by, retired, after)?;
             }
             Command::Recall { by } => instance(&mut call, *by),
             Command::Spawn { by, record } => {
                 instance(&mut call, *by);
                 said(&mut call, record, encode_record(record)?);
+                call.arg(joined(*by, record)?);
             }
-            Command::Retire { by, entities: retired } => {
+            Command::Retire {
+                by,
+                entities: retired,
+                after,
+            } => {
                 instance(&mut call, *by);
-                entities(&mut call, retired);
+                leaving(&mut call, *by, retired, *after)?;
             }
-            Command::Checkpoint { by, records } => {
+            Command::Checkpoint { by, records, died } => {
                 instance(&mut call, *by);
-                for (record, bytes) in writable(records, &mut left_out) {
+                let records = writable(records, &mut left_out);
+                call.arg(records.len());
+                for (record, bytes) in records {
                     call.arg(words::long(record.entity.0)).arg(words::long(record.epoch.0));
                     call.arg(bytes);
+                }
+                for death in died {
+                    call.arg(words::long(death.entity.0)).arg(words::long(death.tick.0));
+                    call.arg(envelope(&told::died(*by, death))?);
                 }
             }
             Command::Transfer(moved) => transfer(&mut call, moved)?,
@@ -156,6 +172,40 @@ fn script(command: &Command) -> ScriptName {
         Command::Settle { .. } => ScriptName::Settle,
         Command::Accept { .. } => ScriptName::Accept,
     }
+}
+
+/// Whether it may tell services of something.
+pub(super) fn tells(command: &Command) -> bool {
+    match command {
+        Command::Spawn { record, .. } => record.player.is_some(),
+        Command::Assert { .. } | Command::Retire { .. } | Command::Transfer(_) => true,
+        Command::Checkpoint { died, .. } => !died.is_empty(),
+        _ => false,
+    }
+}
+
+fn envelope(event: &Event) -> Result<Vec<u8>, EnvelopeError> {
+    envelope::encode(None, event)
+}
+
+/// That a player came, or nothing.
+fn joined(by: Instance, record: &Record) -> Result<Vec<u8>, EnvelopeError> {
+    let joined = told::joined(by, record).map(|event| envelope(&event)).transpose()?;
+    Ok(joined.unwrap_or_default())
+}
+
+/// Entity, epoch, what is told of each.
+fn leaving(
+    call: &mut Cmd,
+    by: Instance,
+    entities: &[(WorldEntityId, EntityEpoch)],
+    after: Tick,
+) -> Result<(), EnvelopeError> {
+    for (entity, epoch) in entities {
+        call.arg(words::long(entity.0)).arg(words::long(epoch.0));
+        call.arg(envelope(&told::left(by, *entity, after))?);
+    }
+    Ok(())
 }
 
 fn instance(call: &mut Cmd, by: Instance) {
@@ -210,6 +260,7 @@ fn transfer(call: &mut Cmd, transfer: &Transfer) -> Result<(), EnvelopeError> {
         let here = record.epoch.0.wrapping_sub(1);
         call.arg(words::long(record.entity.0)).arg(words::long(record.epoch.0));
         call.arg(words::long(here)).arg(encode_record(record)?);
+        call.arg(envelope(&told::handed_off(transfer, record))?);
     }
     Ok(())
 }

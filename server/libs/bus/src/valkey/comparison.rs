@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use meridian_events::{Event, envelope};
 use meridian_handoff::script::{Command, Done, Record, Refusal, Transfer};
 use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, WorldEntityId, ZoneId};
 use redis::{Connection, Value};
 
 use super::answer::{Answer, Parts};
 use super::command::{Moment, microseconds};
+use super::dead::envelope_of;
+use super::record::Field;
 use super::scripts::ScriptName;
 use super::store::{Store, checked, nonce};
 use super::{ValkeyError, ValkeyOptions, words};
@@ -32,6 +35,8 @@ pub struct Dump {
     pub records: BTreeMap<ZoneId, Vec<Record>>,
     /// As `Model::inbox` tells them; of zones whose inbox is not empty.
     pub inboxes: BTreeMap<ZoneId, Vec<Transfer>>,
+    /// What services were told, all of it.
+    pub events: Vec<Event>,
 }
 
 /// A world as it was at some time: keys and what they held, as the store serialises it.
@@ -186,6 +191,7 @@ impl Scripts {
         let mut dump = Dump {
             generation: self.generation()?,
             owners: self.owners()?,
+            events: self.events()?,
             ..Dump::default()
         };
         for key in self.keys()? {
@@ -229,6 +235,21 @@ impl Scripts {
         };
         let owners: Option<Vec<_>> = owners.into_iter().map(read).collect();
         owners.ok_or(ValkeyError::Unreadable("an owner that is none"))
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>, ValkeyError> {
+        let call = redis::cmd("XRANGE")
+            .arg(self.store.keys().events())
+            .arg("-")
+            .arg("+")
+            .take();
+        let entries = Value::Array(vec![checked(call.query(&mut self.connection)?)?]);
+        let read = |(_, fields): (String, Vec<Field>)| {
+            let event = envelope_of(&fields).and_then(envelope::decode::<Event>);
+            event.map_err(|_| ValkeyError::Unreadable("an event that is none"))
+        };
+        let entries = Parts::new(entries)?.entries()?.into_iter();
+        entries.map(|entry| Ok(read(entry)?.body)).collect()
     }
 
     fn records(

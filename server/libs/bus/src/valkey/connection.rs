@@ -1,14 +1,14 @@
 //! A zone's connection: one task that sends what was handed in, in that order, and brings the answers.
 //!
 //! One batch is under way at a time. What was handed in meanwhile makes up the next: so many commands cost one round trip, and none overtakes
-//! another. Nothing is ever sent twice but events, which the store takes once. When an answer does not come in time, or the connection ends, it is
+//! another. Nothing is ever sent twice. When an answer does not come in time, or the connection ends, it is
 //! said that nobody knows; a command may still be done later, which is what `Settle` is for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use meridian_events::Positions;
 use meridian_events::envelope::{self, EnvelopeError};
-use meridian_events::{Event, Positions};
 use meridian_handoff::script::{Command, Done, Refusal, Ticket};
 use meridian_ids::ZoneId;
 use metrics::{counter, gauge, histogram};
@@ -16,16 +16,16 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, ServerErrorKind, Value};
 use tokio::sync::watch;
 
+use super::ValkeyError;
 use super::answer::{Answer, Parts};
-use super::command::{LeftOut, Moment, Question, kind};
+use super::command::{LeftOut, Moment, Question, kind, tells};
 use super::dead::Reason;
 use super::generation::{Generations, is_on_disk};
 use super::inbox::Reading;
 use super::outbox::{Batch, Outbox, Waiting};
 use super::record::HEAD;
 use super::scripts::{self, ScriptName, call};
-use super::store::{Backoff, Store, ask_all, ends_connection, nonce};
-use super::{ValkeyError, words};
+use super::store::{Backoff, Store, ask_all, ends_connection};
 use crate::metric_definitions::{
     BUS_COMMAND_SECONDS, BUS_COMMANDS, BUS_EVENTS_LENGTH, BUS_EVENTS_LOST, BUS_INBOX_LENGTH, BUS_RECONNECTS,
     BUS_UNREADABLE_RECORDS, BUS_UNWRITABLE_RECORDS,
@@ -35,8 +35,6 @@ use crate::{Bus, Heard, WakeFn};
 
 /// Commands of one batch at most: their answers come together, and the first should not wait for many.
 const COMMANDS_PER_BATCH_MAX: usize = 64;
-/// Events of one batch at most.
-const EVENTS_PER_BATCH_MAX: usize = 256;
 /// How often is asked who follows the zone's positions, and how much waits for it, and events are taken away that nobody needs.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// How exactly time limits are kept.
@@ -68,10 +66,6 @@ impl Bus for Connection {
         self.outbox.try_receive()
     }
 
-    fn publish(&mut self, event: Event) {
-        self.outbox.publish(event);
-    }
-
     fn is_followed(&self) -> bool {
         self.outbox.is_followed()
     }
@@ -98,11 +92,9 @@ enum End {
 /// One of the things that a batch asks.
 enum Asked {
     Command(Option<Waiting>),
-    Events(usize),
     Positions,
     Look,
-    /// When so many were published.
-    Trim(u64),
+    Trim,
 }
 
 /// The task behind a zone's connection.
@@ -113,11 +105,8 @@ pub(super) struct Courier {
     generations: Arc<Generations>,
     /// What the inbox's reader has to know: which instance the zone is.
     reading: watch::Sender<Reading>,
-    /// Who publishes the zone's events, and how many are published.
-    publisher: String,
-    published: u64,
-    /// How many were when events were last taken away that nobody needs.
-    trimmed: u64,
+    /// Whether events were told since those were last taken away that nobody needs.
+    has_told: bool,
     looked: Option<Instant>,
     /// When the store answered last.
     answered: Instant,
@@ -138,9 +127,7 @@ impl Courier {
             outbox,
             generations,
             reading,
-            publisher: words::long(nonce()),
-            published: 0,
-            trimmed: 0,
+            has_told: false,
             looked: None,
             answered: Instant::now(),
             backoff: Backoff::default(),
@@ -196,10 +183,9 @@ impl Courier {
     }
 
     async fn serve(&mut self, connection: &mut MultiplexedConnection) -> End {
-        let mut events_max = EVENTS_PER_BATCH_MAX;
         loop {
             self.outbox.give_up(self.answered, self.store.response_timeout);
-            let batch = self.outbox.next_batch(COMMANDS_PER_BATCH_MAX, events_max);
+            let batch = self.outbox.next_batch(COMMANDS_PER_BATCH_MAX);
             let (questions, mut asked) = self.questions(batch);
             if questions.is_empty() {
                 if self.outbox.is_closed() {
@@ -207,7 +193,6 @@ impl Courier {
                 }
                 // Woken by what is handed in, or when it is time to look.
                 let _ = tokio::time::timeout(LOOKS_EVERY, self.outbox.changed.notified()).await;
-                events_max = EVENTS_PER_BATCH_MAX;
                 continue;
             }
             let Some(answers) = self.exchange(connection, &questions, &mut asked).await else {
@@ -216,13 +201,11 @@ impl Courier {
             };
             let is_broken = answers.iter().any(ends_connection);
             let is_forgotten = answers.iter().any(is_no_script);
-            let are_published = self.take(connection, asked, answers).await;
+            self.take(connection, asked, answers).await;
             self.answered = Instant::now();
             if is_broken {
                 return End::Broken;
             }
-            // Events that the store does not take now are not pressed upon it.
-            events_max = if are_published { EVENTS_PER_BATCH_MAX } else { 0 };
             if is_forgotten && self.load(connection).await.is_err() {
                 return End::Broken;
             }
@@ -244,26 +227,12 @@ impl Courier {
             match self.store.terms.command(&Moment::default(), &waiting.command) {
                 Ok(Question { call, left_out }) => {
                     self.note_left_out(&left_out);
+                    self.has_told |= tells(&waiting.command);
                     questions.add_command(call);
                     asked.push(Asked::Command(Some(waiting)));
                 }
                 Err(error) => self.not_sendable(&waiting, error),
             }
-        }
-        if !batch.events.is_empty() {
-            let keys = [self.store.keys().published(self.zone), self.store.keys().events()];
-            let mut question = call(ScriptName::Publish, &keys);
-            question.arg(&self.publisher).arg(self.published + 1);
-            // An event is a few numbers: it always fits.
-            question.arg(
-                batch
-                    .events
-                    .iter()
-                    .filter_map(|event| envelope::encode(None, event).ok())
-                    .collect::<Vec<_>>(),
-            );
-            questions.add_command(question);
-            asked.push(Asked::Events(batch.events.len()));
         }
         for positions in &batch.positions {
             if let Ok(envelope) = envelope::encode(None, positions) {
@@ -286,11 +255,11 @@ impl Courier {
             ];
             questions.add_command(call(ScriptName::Followed, &keys));
             asked.push(Asked::Look);
-            if self.published > self.trimmed {
+            if self.has_told {
                 let mut question = call(ScriptName::Trim, &[self.store.keys().events()]);
                 question.arg(EVENTS_MAX).arg(EVENTS_UNREAD_MAX);
                 questions.add_command(question);
-                asked.push(Asked::Trim(self.published));
+                asked.push(Asked::Trim);
             }
         }
         (questions, asked)
@@ -359,36 +328,24 @@ impl Courier {
         }
     }
 
-    /// Tells what was answered; says whether events are published as far as they were sent.
-    async fn take(&mut self, connection: &mut MultiplexedConnection, asked: Vec<Asked>, answers: Vec<Value>) -> bool {
-        let mut are_published = true;
+    /// Tells what was answered.
+    async fn take(&mut self, connection: &mut MultiplexedConnection, asked: Vec<Asked>, answers: Vec<Value>) {
         for (asked, answer) in asked.into_iter().zip(answers) {
             match asked {
                 Asked::Command(Some(waiting)) => self.answered(connection, &waiting, answer).await,
                 // It was told before that nobody knows.
                 Asked::Command(None) | Asked::Positions => {}
-                Asked::Events(count) => match answer {
-                    Value::Int(_) => {
-                        self.published += count as u64;
-                        self.outbox.forget_events(count);
-                    }
-                    other => {
-                        are_published = false;
-                        tracing::warn!(zone = %self.zone, answer = ?other, "events wait to be published");
-                    }
-                },
                 Asked::Look => self.looked_around(answer),
-                Asked::Trim(published) => self.noted_trim(published, answer),
+                Asked::Trim => self.noted_trim(answer),
             }
         }
-        are_published
     }
 
-    fn noted_trim(&mut self, published: u64, answer: Value) {
+    fn noted_trim(&mut self, answer: Value) {
         let numbers = Parts::new(answer).and_then(|mut parts| Ok((parts.number()?, parts.number()?)));
         match numbers {
             Ok((length, lost)) => {
-                self.trimmed = published;
+                self.has_told = false;
                 gauge!(BUS_EVENTS_LENGTH).set(length as f64);
                 if lost > 0 {
                     counter!(BUS_EVENTS_LOST).increment(lost);
@@ -432,8 +389,7 @@ impl Courier {
             return unknown(&self.outbox, waiting, "unknown");
         }
         self.note_lease(&answer.outcome);
-        let outcome = if answer.outcome.is_ok() { "done" } else { "refused" };
-        counter!(BUS_COMMANDS, "kind" => kind(&waiting.command), "outcome" => outcome).increment(1);
+        counter!(BUS_COMMANDS, "kind" => kind(&waiting.command), "outcome" => called(&answer.outcome)).increment(1);
         histogram!(BUS_COMMAND_SECONDS, "kind" => kind(&waiting.command))
             .record(waiting.submitted.elapsed().as_secs_f64());
         self.outbox.answer(waiting.ticket, Some(answer.outcome));
@@ -442,14 +398,14 @@ impl Courier {
     /// Whether the store cannot lose the claim of a new instance any more, as far as it can be had. One that came back without it would take an older
     /// instance for the newest.
     async fn is_claim_safe(&self, connection: &mut MultiplexedConnection) -> bool {
-        match is_on_disk(&self.store, connection).await {
+        match is_on_disk(&self.store, connection, self.store.replicas).await {
             Ok(true) => true,
             Ok(false) => {
-                tracing::warn!(zone = %self.zone, "the store takes long to have the zone's lease on its disk (is its `appendfsync` set to no?); it is claimed again");
+                tracing::warn!(zone = %self.zone, "the store takes long to have the zone's lease on its disk (is its `appendfsync` set to no, or are there fewer replicas than `bus.replicas`?); it is claimed again");
                 false
             }
             // A store that keeps no file promises nothing; that is said when its generation is heard of.
-            Err(ValkeyError::Refused(_)) => true,
+            Err(ValkeyError::Refused(_)) if self.store.replicas == 0 => true,
             Err(error) => {
                 tracing::warn!(zone = %self.zone, %error, "it is not known whether the zone's lease is on the store's disk; it is claimed again");
                 false
@@ -481,4 +437,13 @@ fn give_back(outbox: &Outbox, waiting: &Waiting, outcome: &'static str, answer: 
 
 fn is_no_script(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}
+
+/// What an answer is called in metrics.
+fn called(outcome: &Result<Done, Refusal>) -> &'static str {
+    match outcome {
+        Ok(_) => "done",
+        Err(Refusal::InboxFull) => "inbox_full",
+        Err(_) => "refused",
+    }
 }

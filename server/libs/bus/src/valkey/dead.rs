@@ -24,6 +24,14 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    pub(super) const NAMES: [&str; 5] = [
+        "too_long",
+        "unknown_version",
+        "garbage",
+        "not_a_traceparent",
+        "no_such_transfer",
+    ];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Envelope(EnvelopeError::TooLong(_)) => "too_long",

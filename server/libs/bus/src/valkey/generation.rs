@@ -13,19 +13,26 @@ use super::store::{Store, ask, ask_all};
 use crate::metric_definitions::BUS_GENERATION;
 
 /// How long the store may take to have something on its disk, in milliseconds: one that writes its file down every second takes a second, and
-/// what the disk takes.
-const ON_DISK_MS_MAX: u64 = 3_000;
+/// what the disk takes. Less than a lease lasts, for a claim that is answered later is of no use.
+const ON_DISK_MS_MAX: u64 = 1_750;
 
-/// Whether all that this connection has written is on the store's disk.
+/// Whether all that this connection has written is on the store's disk, and on those of so many replicas.
 ///
 /// # Errors
 ///
 /// One that keeps no file of what is written says so by an error.
-pub(super) async fn is_on_disk(store: &Store, connection: &mut MultiplexedConnection) -> Result<bool, ValkeyError> {
-    let wait = redis::cmd("WAITAOF").arg(1).arg(0).arg(ON_DISK_MS_MAX).take();
+pub(super) async fn is_on_disk(
+    store: &Store,
+    connection: &mut MultiplexedConnection,
+    replicas: u8,
+) -> Result<bool, ValkeyError> {
+    let wait = redis::cmd("WAITAOF").arg(1).arg(replicas).arg(ON_DISK_MS_MAX).take();
     let timeout = store.response_timeout + Duration::from_millis(ON_DISK_MS_MAX);
     match ask(connection, &wait, timeout).await? {
-        Value::Array(counts) => Ok(counts.first() == Some(&Value::Int(1))),
+        Value::Array(counts) => match counts.as_slice() {
+            [Value::Int(here), Value::Int(there)] => Ok(*here >= 1 && *there >= i64::from(replicas)),
+            _ => Err(ValkeyError::Unreadable("no word on the disks")),
+        },
         _ => Err(ValkeyError::Unreadable("no word on the disk")),
     }
 }
@@ -47,7 +54,8 @@ impl Generations {
         let mut write = redis::pipe();
         write.cmd("HINCRBY").arg(store.keys().meta()).arg("witnessed").arg(1);
         let is_on_disk = match ask_all(connection, &write, store.response_timeout).await {
-            Ok(_) => is_on_disk(store, connection).await,
+            // One that has just taken over has no replicas yet, and zones wait to hear of it.
+            Ok(_) => is_on_disk(store, connection, 0).await,
             Err(error) => Err(error),
         };
         match is_on_disk {

@@ -76,11 +76,6 @@ impl Keys {
         self.of_zone(zone, "followers")
     }
 
-    /// Up to which number the zone's newest publisher has published.
-    pub(super) fn published(&self, zone: ZoneId) -> String {
-        self.of_zone(zone, "published")
-    }
-
     /// Matches all keys of the world.
     pub(super) fn pattern(&self) -> String {
         // A world's name holds nothing that a pattern gives a meaning to.

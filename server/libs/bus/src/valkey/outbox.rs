@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use meridian_events::{Event, Positions};
+use meridian_events::Positions;
 use meridian_handoff::script::{Command, Done, Refusal, Ticket, Transfer};
 use metrics::counter;
 use tokio::sync::Notify;
@@ -16,8 +16,6 @@ use crate::{Heard, WakeFn};
 
 /// Commands of a zone without an answer, at most: twice as many as a zone has entities when it writes them all down one by one.
 pub const UNDER_WAY_MAX: usize = 16_384;
-/// Events that wait for the store to come back, at most: what a busy zone tells in a minute.
-pub const EVENTS_WAITING_MAX: usize = 8_192;
 /// Positions that wait to be sent, at most: older ones are of no use to anybody.
 const POSITIONS_WAITING_MAX: usize = 16;
 
@@ -34,7 +32,6 @@ struct State {
     waiting: VecDeque<Waiting>,
     /// Commands whose answer the zone has not taken.
     under_way: usize,
-    events: VecDeque<Event>,
     positions: VecDeque<Positions>,
     heard: VecDeque<Heard>,
     /// Transfers among what was heard.
@@ -57,8 +54,6 @@ pub(super) struct Outbox {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) commands: Vec<Waiting>,
-    /// They stay in the outbox until they are known to be published.
-    pub(super) events: Vec<Event>,
     pub(super) positions: Vec<Positions>,
 }
 
@@ -110,18 +105,6 @@ impl Outbox {
         Some(heard)
     }
 
-    /// For the zone. What is too much is not published: what happened before it is not untold.
-    pub(super) fn publish(&self, event: Event) {
-        let mut state = self.state();
-        if state.events.len() >= EVENTS_WAITING_MAX {
-            counter!(BUS_UNPUBLISHED, "stream" => "events").increment(1);
-            return;
-        }
-        state.events.push_back(event);
-        drop(state);
-        self.changed.notify_one();
-    }
-
     /// For the zone.
     pub(super) fn publish_positions(&self, positions: Positions) {
         let mut state = self.state();
@@ -153,22 +136,14 @@ impl Outbox {
         self.state().is_followed = is_followed;
     }
 
-    /// Takes what is to be sent next, in the order in which it was handed in: so many commands and events at most.
-    pub(super) fn next_batch(&self, commands_max: usize, events_max: usize) -> Batch {
+    /// Takes what is to be sent next, in the order in which it was handed in: so many commands at most.
+    pub(super) fn next_batch(&self, commands_max: usize) -> Batch {
         let mut state = self.state();
         let commands = state.waiting.len().min(commands_max);
         Batch {
             commands: state.waiting.drain(..commands).collect(),
-            events: state.events.iter().take(events_max).copied().collect(),
             positions: state.positions.drain(..).collect(),
         }
-    }
-
-    /// The oldest events are published.
-    pub(super) fn forget_events(&self, count: usize) {
-        let mut state = self.state();
-        let count = count.min(state.events.len());
-        state.events.drain(..count);
     }
 
     /// Tells the zone an answer, in the order of the questions.
@@ -228,7 +203,7 @@ mod tests {
         let most = UNDER_WAY_MAX as u64;
         (0..=most).for_each(|ticket| outbox.submit(Ticket(ticket), recall()));
         assert_eq!(outbox.try_receive(), Some(Heard::Answer(Ticket(most), None)));
-        assert_eq!(outbox.next_batch(usize::MAX, 0).commands.len(), UNDER_WAY_MAX);
+        assert_eq!(outbox.next_batch(usize::MAX).commands.len(), UNDER_WAY_MAX);
         outbox.submit(Ticket(most + 1), recall());
         assert_eq!(
             outbox.try_receive(),
@@ -238,7 +213,7 @@ mod tests {
         outbox.answer(Ticket(0), Some(Err(Refusal::Fenced)));
         assert!(outbox.try_receive().is_some());
         outbox.submit(Ticket(most + 2), recall());
-        assert_eq!(outbox.next_batch(usize::MAX, 0).commands.len(), 1);
+        assert_eq!(outbox.next_batch(usize::MAX).commands.len(), 1);
     }
 
     #[test]
@@ -249,11 +224,11 @@ mod tests {
         assert_eq!(outbox.try_receive(), None);
         outbox.give_up(Instant::now(), Duration::ZERO);
         assert_eq!(outbox.try_receive(), Some(Heard::Answer(Ticket(1), None)));
-        assert!(outbox.next_batch(9, 9).commands.is_empty());
+        assert!(outbox.next_batch(9).commands.is_empty());
     }
 
     #[test]
-    fn of_positions_the_oldest_fall_out_of_events_the_newest() {
+    fn of_positions_the_oldest_fall_out() {
         let outbox = Outbox::default();
         for tick in 0..20 {
             outbox.publish_positions(Positions {
@@ -265,7 +240,7 @@ mod tests {
                 entities: Vec::new(),
             });
         }
-        let batch = outbox.next_batch(0, 0);
+        let batch = outbox.next_batch(0);
         let ticks: Vec<u64> = batch.positions.iter().map(|positions| positions.tick.0).collect();
         assert_eq!(ticks, (4..20).collect::<Vec<_>>());
     }

@@ -25,6 +25,7 @@ pub(super) struct Store {
     client: Client,
     pub(super) terms: Terms,
     pub(super) response_timeout: Duration,
+    pub(super) replicas: u8,
 }
 
 impl Store {
@@ -59,6 +60,7 @@ impl Store {
             client,
             terms,
             response_timeout: options.response_timeout,
+            replicas: options.replicas,
         })
     }
 

@@ -123,6 +123,7 @@ macro_rules! carrier {
             what_a_restarted_store_has_lost_is_said_again_in_any_order,
             a_handover_that_was_lost_before_it_was_accepted_happens_again,
             nobody_new_is_let_in_before_the_living_have_spoken_and_who_comes_after_that_is_late,
+            who_came_died_changed_zones_and_left_is_told_by_the_command_that_makes_it_so_and_once,
             each_group_hears_each_event_once_in_order,
             what_a_reader_did_not_acknowledge_goes_to_another,
             who_does_not_keep_up_misses_the_oldest_positions,

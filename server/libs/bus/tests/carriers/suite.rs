@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use meridian_bus::{Bus, EventReader, Heard, INBOX_MAX, POSITIONS_MAX, PositionReader};
-use meridian_events::{Event, Happening, Positions};
-use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Ticket, Transfer, TransferId};
+use meridian_events::{Happening, Positions};
+use meridian_handoff::script::{Command, Death, Done, Instance, Record, Refusal, Ticket, Transfer, TransferId};
 use meridian_handoff::{Allowance, LEASE_TTL, SETTLING};
 use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
 
@@ -188,6 +188,16 @@ impl Zone {
         self.ask(Command::Accept { by, id, entities })
     }
 
+    fn checkpoint(&mut self, records: Vec<Record>, died: &[Death]) -> Result<Done, Refusal> {
+        let (by, died) = (self.instance, died.to_vec());
+        self.ask(Command::Checkpoint { by, records, died })
+    }
+
+    /// Has services told of something: a player comes.
+    fn tell(&mut self, entity: u64) {
+        assert_eq!(self.spawn(of_player(entity, entity)), SPAWNED);
+    }
+
     fn settle(&mut self, transfer: &Transfer) -> Result<Done, Refusal> {
         let (id, entities) = (transfer.id, transfer.entities());
         self.ask(Command::Settle { id, entities })
@@ -239,6 +249,7 @@ pub fn a_new_instance_fences_the_one_before_and_reads_what_it_wrote_down(carrier
     let retire = Command::Retire {
         by: old.instance,
         entities: vec![(WorldEntityId(1), EntityEpoch(1))],
+        after: Tick(100),
     };
     assert_eq!(old.ask(retire), Err(Refusal::Fenced));
     assert_eq!(Zone::claim(carrier, WEST).records, [record(1, 1)]);
@@ -339,9 +350,8 @@ pub fn a_checkpoint_touches_what_the_zone_owns_and_nothing_younger(carrier: &dyn
     let transfer = west.transfer(1, EAST, vec![record(2, 2)]);
     west.ask(Command::Transfer(transfer)).unwrap();
     for tick in [200, 150] {
-        let by = west.instance;
         let records = vec![at(1, tick), at(2, tick), at(3, tick)];
-        assert_eq!(west.ask(Command::Checkpoint { by, records }), Ok(Done::Checkpointed));
+        assert_eq!(west.checkpoint(records, &[]), Ok(Done::Checkpointed));
     }
     assert_eq!(Zone::claim(carrier, WEST).records, [at(1, 200)]);
 }
@@ -353,6 +363,7 @@ pub fn what_left_is_gone_and_stays_gone(carrier: &dyn Carrier) {
     let retire = |epoch: u64| Command::Retire {
         by,
         entities: vec![(WorldEntityId(1), EntityEpoch(epoch))],
+        after: Tick(100),
     };
     assert_eq!(west.ask(retire(2)), Err(Refusal::NotOwner(WorldEntityId(1))));
     for _ in 0..2 {
@@ -413,7 +424,8 @@ impl LostTail {
         assert_eq!(east.await_inbox(1), from_ref(&departed));
         assert_eq!(east.accept(&departed), accepted(&departed));
         let (by, entities) = (west.instance, vec![(WorldEntityId(2), EntityEpoch(1))]);
-        assert_eq!(west.ask(Command::Retire { by, entities }), Ok(Done::Retired));
+        let after = Tick(100);
+        assert_eq!(west.ask(Command::Retire { by, entities, after }), Ok(Done::Retired));
         assert_eq!(west.spawn(record(4, 1)), SPAWNED);
         carrier.lose_what_came_after();
         Self { west, east, departed }
@@ -519,14 +531,12 @@ pub fn nobody_new_is_let_in_before_the_living_have_spoken_and_who_comes_after_th
     assert_eq!(late, Err(Refusal::Fenced), "its zone is another's");
 }
 
-fn left(zone: &Zone, entity: u64) -> Event {
-    Event {
-        zone: zone.instance.zone,
-        lease: zone.instance.lease,
-        tick: Tick(entity),
-        what: Happening::Left {
-            entity: WorldEntityId(entity),
-        },
+fn entity_of(what: Happening) -> u64 {
+    match what {
+        Happening::Joined { entity, .. }
+        | Happening::Left { entity }
+        | Happening::Died { entity, .. }
+        | Happening::HandedOff { entity, .. } => entity.0,
     }
 }
 
@@ -536,7 +546,7 @@ fn hear(reader: &mut dyn EventReader, count: usize, acknowledge: bool) -> Vec<u6
     let mut heard = Vec::new();
     while heard.len() < count {
         if let Some((entry, event)) = reader.try_next() {
-            heard.push(event.tick.0);
+            heard.push(entity_of(event.what));
             if acknowledge {
                 reader.acknowledge(entry);
             }
@@ -546,11 +556,88 @@ fn hear(reader: &mut dyn EventReader, count: usize, acknowledge: bool) -> Vec<u6
     heard
 }
 
+pub fn who_came_died_changed_zones_and_left_is_told_by_the_command_that_makes_it_so_and_once(carrier: &dyn Carrier) {
+    let (mut west, mut east) = (Zone::claim(carrier, WEST), Zone::claim(carrier, EAST));
+    let mut events = carrier.events("chat");
+    let (player, entity) = (PlayerId(9), WorldEntityId(1));
+    let came = of_player(1, 9);
+    let death = |tick: u64| Death {
+        entity,
+        player,
+        tick: Tick(tick),
+    };
+    let nobody = Death {
+        entity: WorldEntityId(7),
+        ..death(103)
+    };
+    let epoch = EntityEpoch(2);
+    let moved = west.transfer(1, EAST, vec![Record { epoch, ..came.clone() }]);
+    for _ in 0..2 {
+        assert_eq!(west.spawn(came.clone()), SPAWNED);
+    }
+    // Nobody's, and one of a player who has an entity: nobody came.
+    assert_eq!(west.spawn(record(2, 1)), SPAWNED);
+    assert!(matches!(west.spawn(of_player(3, 9)), Ok(Done::Exists { .. })));
+    for died in [vec![death(101)], vec![death(101), death(102)], vec![death(100), nobody]] {
+        assert_eq!(west.checkpoint(vec![came.clone()], &died), Ok(Done::Checkpointed));
+    }
+    for _ in 0..2 {
+        assert_eq!(west.ask(Command::Transfer(moved.clone())), Ok(Done::Transferred));
+    }
+    assert_eq!(east.await_inbox(1), from_ref(&moved));
+    assert_eq!(east.accept(&moved), accepted(&moved));
+    let by = east.instance;
+    let (entities, after) = (vec![(entity, epoch)], Tick(200));
+    let retire = Command::Retire { by, entities, after };
+    for _ in 0..2 {
+        assert_eq!(east.ask(retire.clone()), Ok(Done::Retired));
+    }
+    assert_eq!(west.checkpoint(Vec::new(), &[death(300)]), Ok(Done::Checkpointed));
+    east.tell(1 << 48);
+
+    let mut told = Vec::new();
+    let gives_up_at = Instant::now() + PATIENCE;
+    while told.len() < 6 {
+        assert!(Instant::now() < gives_up_at, "{told:?}");
+        if let Some((_, event)) = events.try_next() {
+            told.push((event.zone, event.tick.0, event.what));
+        }
+    }
+    if let Happening::HandedOff { epoch, .. } = &mut told[3].2 {
+        *epoch = epoch.in_generation(Generation(0));
+    }
+    let last = (PlayerId(1 << 48), WorldEntityId(1 << 48));
+    let expected = [
+        (WEST, 100, Happening::Joined { player, entity }),
+        (WEST, 101, Happening::Died { player, entity }),
+        (WEST, 102, Happening::Died { player, entity }),
+        (
+            WEST,
+            100,
+            Happening::HandedOff {
+                entity,
+                epoch,
+                to: EAST,
+            },
+        ),
+        (EAST, 200, Happening::Left { entity }),
+        (
+            EAST,
+            100,
+            Happening::Joined {
+                player: last.0,
+                entity: last.1,
+            },
+        ),
+    ];
+    assert_eq!(told, expected);
+}
+
 pub fn each_group_hears_each_event_once_in_order(carrier: &dyn Carrier) {
     let mut zone = Zone::claim(carrier, WEST);
     let (mut chat, mut presence) = (carrier.events("chat"), carrier.events("presence"));
     let mut other_presence = carrier.events("presence");
-    (1..=4).for_each(|entity| zone.bus.publish(left(&zone, entity)));
+    (1..=4).for_each(|entity| zone.tell(entity));
     assert_eq!(hear(chat.as_mut(), 4, true), [1, 2, 3, 4]);
     // Two readers of a group share them.
     let mut shared = hear(presence.as_mut(), 1, true);
@@ -563,7 +650,7 @@ pub fn each_group_hears_each_event_once_in_order(carrier: &dyn Carrier) {
 pub fn what_a_reader_did_not_acknowledge_goes_to_another(carrier: &dyn Carrier) {
     let mut zone = Zone::claim(carrier, WEST);
     let (mut first, mut second) = (carrier.events("store"), carrier.events("store"));
-    (1..=3).for_each(|entity| zone.bus.publish(left(&zone, entity)));
+    (1..=3).for_each(|entity| zone.tell(entity));
     assert_eq!(hear(first.as_mut(), 1, true), [1]);
     assert_eq!(hear(first.as_mut(), 1, false), [2]);
     drop(first);

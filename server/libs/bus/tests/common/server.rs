@@ -1,12 +1,17 @@
 //! A real `valkey-server` for tests: on a free port of 127.0.0.1, in a folder of its own, gone with the test, however that ends.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+#[path = "../../../../tests/common/free_port.rs"]
+pub mod free_port;
+
+use free_port::free_port;
 
 /// A server that does not answer by then does not start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,11 +41,6 @@ pub fn shared() -> &'static Server {
 pub fn world_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("w{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// A port that the system says is free; should somebody take it meanwhile, the server says so by not answering.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Server {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use meridian_bus::Model;
 use meridian_bus::valkey::{Scripts, ValkeyOptions};
 use meridian_handoff::Allowance;
-use meridian_handoff::script::{Command, Done, Instance, Record, Transfer, TransferId};
+use meridian_handoff::script::{Command, Death, Done, Instance, Record, Transfer, TransferId};
 use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
 use proptest::prelude::*;
 
@@ -34,6 +34,7 @@ enum Step {
     Checkpoint {
         by: By,
         said: Vec<Said>,
+        died: Vec<Said>,
     },
     Transfer {
         by: By,
@@ -112,7 +113,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..ZONES, any::<bool>(), any::<bool>()).prop_map(|(zone, name, renews)| Step::Claim { zone, name, renews }),
         6 => (by(), said()).prop_map(|(by, said)| Step::Spawn { by, said }),
         2 => (by(), saids()).prop_map(|(by, entities)| Step::Retire { by, entities }),
-        2 => (by(), saids()).prop_map(|(by, said)| Step::Checkpoint { by, said }),
+        2 => (by(), saids(), saids()).prop_map(|(by, said, died)| Step::Checkpoint { by, said, died }),
         6 => (by(), 0..3u64, 0..ZONES, saids()).prop_map(|(by, number, to, said)| Step::Transfer { by, number, to, said }),
         3 => (by(), 0..3u64, saids()).prop_map(|(by, number, said)| Step::Settle { by, number, said }),
         4 => (by(), 0..3usize, saids()).prop_map(|(by, waiting, said)| Step::Accept { by, waiting, said }),
@@ -123,6 +124,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => Just(Step::Forget),
     ]
+}
+
+fn death(said: &Said) -> Death {
+    Death {
+        entity: WorldEntityId(ENTITIES[said.entity]),
+        player: PlayerId(said.player.unwrap_or_default()),
+        tick: Tick(said.after),
+    }
 }
 
 struct Both {
@@ -208,10 +217,12 @@ impl Both {
             Step::Retire { by, entities } => Command::Retire {
                 by: self.instance(*by, entities),
                 entities: self.entities(entities),
+                after: Tick(9),
             },
-            Step::Checkpoint { by, said } => Command::Checkpoint {
+            Step::Checkpoint { by, said, died } => Command::Checkpoint {
                 by: self.instance(*by, said),
                 records: self.records(said),
+                died: died.iter().map(death).collect(),
             },
             Step::Transfer { by, number, to, said } => Command::Transfer(self.transfer(*by, *number, *to, said)),
             Step::Settle { by, number, said } => Command::Settle {
@@ -308,6 +319,7 @@ impl Both {
         let dump = self.scripts.dump().unwrap();
         prop_assert_eq!(dump.generation, self.model.generation());
         prop_assert_eq!(&dump.owners, &self.model.owners());
+        prop_assert_eq!(&dump.events, &self.model.clone().take_events());
         for zone in (0..ZONES).map(ZoneId) {
             let records: Vec<Record> = self.model.records(zone).cloned().collect();
             prop_assert_eq!(dump.records.get(&zone).cloned().unwrap_or_default(), records);

@@ -90,7 +90,7 @@ fn over_tls_a_store_is_trusted_by_the_certificate_that_is_given_and_by_no_other(
     };
     let certificate = write("certificate.pem", own.cert.pem());
     let key = write("key.pem", own.signing_key.serialize_pem());
-    let port = server::free_port();
+    let port = server::free_port::free_port();
     let files = [
         "--tls-cert-file",
         &certificate,

@@ -1,8 +1,6 @@
 //! How long events are kept: until all groups are done with them, and no longer.
 
 use meridian_bus::{EVENTS_MAX, EVENTS_UNREAD_MAX};
-use meridian_events::{Event, Happening};
-use meridian_ids::{Tick, WorldEntityId};
 
 use crate::server::Server;
 use crate::zone::{WEST, World, Zone, until};
@@ -78,11 +76,6 @@ impl Stream {
         }
     }
 
-    fn published_by_zone(&mut self) -> Option<u64> {
-        let key = self.key.replace(":events", ":zone:0:published");
-        redis::cmd("HGET").arg(key).arg("number").query(&mut self.raw).unwrap()
-    }
-
     /// How often was looked for what nobody needs any more.
     fn looks(&mut self) -> Option<String> {
         let information: String = redis::cmd("INFO").arg("commandstats").query(&mut self.raw).unwrap();
@@ -92,19 +85,11 @@ impl Stream {
         line.split(',').next().map(str::to_owned)
     }
 
-    /// The zone publishes one, and whoever looks for what nobody needs any more has looked since.
+    /// The zone tells of one, and whoever looks for what nobody needs any more has looked since.
     fn publish(&mut self) {
         let looks = self.looks();
         self.published += 1;
-        self.zone.bus.publish(Event {
-            zone: WEST,
-            lease: self.zone.instance.lease,
-            tick: Tick(self.published),
-            what: Happening::Left {
-                entity: WorldEntityId(self.published),
-            },
-        });
-        until("it is published", || self.published_by_zone() == Some(self.published));
+        assert_eq!(self.zone.tell(self.published), self.zone.spawned());
         until("it is looked", || self.looks() != looks);
     }
 }

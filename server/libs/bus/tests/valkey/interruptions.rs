@@ -3,23 +3,10 @@
 use std::time::{Duration, Instant};
 
 use meridian_bus::EventReader;
-use meridian_events::{Event, Happening};
 use meridian_handoff::script::{Command, Done};
-use meridian_ids::{Tick, WorldEntityId};
 
 use crate::server::{self, Server};
-use crate::zone::{PATIENCE, WEST, World, Zone, until};
-
-fn left(zone: &Zone, entity: u64) -> Event {
-    Event {
-        zone: zone.instance.zone,
-        lease: zone.instance.lease,
-        tick: Tick(entity),
-        what: Happening::Left {
-            entity: WorldEntityId(entity),
-        },
-    }
-}
+use crate::zone::{PATIENCE, WEST, World, Zone, entity_of, until};
 
 /// Waits for so many events, and acknowledges them.
 fn hear(reader: &mut dyn EventReader, count: usize) -> Vec<u64> {
@@ -31,7 +18,7 @@ fn hear(reader: &mut dyn EventReader, count: usize) -> Vec<u64> {
             "of {count} events only {heard:?} are heard"
         );
         if let Some((entry, event)) = reader.try_next() {
-            heard.push(event.tick.0);
+            heard.push(entity_of(&event));
             reader.acknowledge(entry);
         }
         std::thread::yield_now();
@@ -49,8 +36,7 @@ fn while_the_server_stands_still_nothing_is_known_and_afterwards_everything_goes
     let stood_still_since = Instant::now();
     let mut unknown = 0;
     while stood_still_since.elapsed() < Duration::from_secs(3) {
-        assert_eq!(zone.spawn(1), None, "nobody knows");
-        zone.bus.publish(left(&zone, unknown));
+        assert_eq!(zone.tell(1), None, "nobody knows");
         unknown += 1;
     }
     assert!(unknown >= 2, "each is told after its time");
@@ -60,12 +46,10 @@ fn while_the_server_stands_still_nothing_is_known_and_afterwards_everything_goes
         None,
         "the lease was nobody else's meanwhile"
     );
-    assert_eq!(zone.spawn(1), zone.spawned(), "once, whether or not it was done before");
-    zone.bus.publish(left(&zone, unknown));
-    assert_eq!(
-        hear(events.as_mut(), unknown as usize + 1),
-        (0..=unknown).collect::<Vec<_>>()
-    );
+    assert_eq!(zone.tell(1), zone.spawned(), "once, whether or not it was done before");
+    assert_eq!(zone.tell(2), zone.spawned());
+    assert_eq!(hear(events.as_mut(), 2), [1, 2], "however often it was asked");
+    assert!(events.try_next().is_none());
 }
 
 #[test]
@@ -74,12 +58,8 @@ fn connections_that_are_cut_come_back_by_themselves_and_events_are_told_once() {
     let world = World::new(&server);
     let mut zone = Zone::claim(&world.world, WEST);
     let mut events = world.world.events("chat");
-    let (mut published, mut spawned) = (0, 0);
-    for _ in 0..5 {
-        for _ in 0..20 {
-            zone.bus.publish(left(&zone, published));
-            published += 1;
-        }
+    let mut spawned = 0;
+    for _ in 0..20 {
         redis::cmd("CLIENT")
             .arg("KILL")
             .arg("TYPE")
@@ -87,11 +67,11 @@ fn connections_that_are_cut_come_back_by_themselves_and_events_are_told_once() {
             .exec(&mut server.raw())
             .unwrap();
         spawned += 1;
-        until("the spawn is done", || zone.spawn(spawned) == zone.spawned());
+        until("the spawn is done", || zone.tell(spawned) == zone.spawned());
     }
     assert_eq!(
-        hear(events.as_mut(), published as usize),
-        (0..published).collect::<Vec<_>>()
+        hear(events.as_mut(), spawned as usize),
+        (1..=spawned).collect::<Vec<_>>()
     );
     assert!(events.try_next().is_none());
 }
@@ -147,8 +127,9 @@ fn what_a_process_that_died_had_read_goes_to_another() {
     let dying = World::new(server::shared());
     let mut zone = Zone::claim(&dying.world, WEST);
     let mut reader = dying.world.events("store");
-    zone.bus.publish(left(&zone, 1));
-    zone.bus.publish(left(&zone, 2));
+    for entity in 1..=2 {
+        assert_eq!(zone.tell(entity), zone.spawned());
+    }
     for _ in 0..2 {
         until("it is read", || reader.try_next().is_some());
     }
@@ -211,13 +192,11 @@ fn what_a_dead_reader_left_behind_many_entries_of_a_living_one_is_found() {
     let mut raw = server::shared().raw();
     let events = format!("{{{}}}:events", world.options.world);
     let mut zone = Zone::claim(&world.world, WEST);
-    for number in 0..OF_THE_LIVING + 2 {
-        zone.bus.publish(left(&zone, number));
+    for entity in 1..=OF_THE_LIVING + 2 {
+        assert_eq!(zone.tell(entity), zone.spawned());
     }
-    until("all are published", || {
-        let length: u64 = redis::cmd("XLEN").arg(&events).query(&mut raw).unwrap();
-        length == OF_THE_LIVING + 2
-    });
+    let length: u64 = redis::cmd("XLEN").arg(&events).query(&mut raw).unwrap();
+    assert_eq!(length, OF_THE_LIVING + 2);
     redis::cmd("XGROUP")
         .arg("CREATE")
         .arg(&events)
@@ -234,12 +213,12 @@ fn what_a_dead_reader_left_behind_many_entries_of_a_living_one_is_found() {
         // It lives: it says so.
         claim(&mut raw, &events, "living", &living, 0);
         if let Some((entry, event)) = reader.try_next() {
-            heard.push(event.tick.0);
+            heard.push(entity_of(&event));
             reader.acknowledge(entry);
         }
         heard.len() == 2
     });
-    assert_eq!(heard, [OF_THE_LIVING, OF_THE_LIVING + 1]);
+    assert_eq!(heard, [OF_THE_LIVING + 1, OF_THE_LIVING + 2]);
     // Who died and has left nothing is forgotten; who has something is not, nor who reads.
     until("the dead one is forgotten", || {
         claim(&mut raw, &events, "living", &living, 0);

@@ -12,6 +12,7 @@ mod events;
 mod interruptions;
 mod looking;
 mod measure;
+mod one_slot;
 mod restart;
 mod strangers;
 mod upgrade;

@@ -57,6 +57,7 @@ fn measure_commands_and_a_handover() {
     timed("checkpoint of 100", &|west, _| Command::Checkpoint {
         by: west.instance,
         records: (1..=100).map(|entity| west.record(entity)).collect(),
+        died: Vec::new(),
     });
     timed("settle", &|west, entity| {
         let transfer = west.transfer(entity, EAST, west.record(entity));

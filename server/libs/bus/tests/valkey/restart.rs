@@ -162,3 +162,30 @@ fn a_new_instance_is_told_of_its_lease_when_the_store_cannot_lose_it_any_more() 
     };
     assert_eq!(lease.count(), west.instance.lease.count() + 2);
 }
+
+#[test]
+fn a_new_instance_waits_until_as_many_replicas_as_it_is_told_have_its_lease_on_their_disks() {
+    let with_file = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
+    let (primary, replica) = (Server::start(&with_file), Server::start(&with_file));
+    let options = meridian_bus::valkey::ValkeyOptions {
+        replicas: 1,
+        ..World::options(&primary)
+    };
+    let world = World::connect(options).unwrap();
+    let mut early = Zone::unclaimed(&world.world, WEST);
+    assert_eq!(early.ask(early.claim_command(None)), None, "there is no replica");
+
+    redis::cmd("REPLICAOF")
+        .arg("127.0.0.1")
+        .arg(primary.port)
+        .exec(&mut replica.raw())
+        .unwrap();
+    let west = Zone::claim(&world.world, WEST);
+    let key = format!("{{{}}}:zone:0:lease", world.options.world);
+    let fence: String = redis::cmd("HGET")
+        .arg(key)
+        .arg("fence")
+        .query(&mut replica.raw())
+        .unwrap();
+    assert_eq!(fence, format!("{:016x}", west.instance.lease.0), "it is at the replica");
+}

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use meridian_events::{Event, Happening, Positions, envelope};
+use meridian_events::{Event, Positions, envelope};
 use meridian_handoff::script::{Command, Done, Refusal};
-use meridian_ids::{Tick, WorldEntityId};
+use meridian_ids::Tick;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use redis::streams::StreamRangeReply;
 
 use crate::server;
-use crate::zone::{EAST, WEST, World, Zone, until};
+use crate::zone::{EAST, WEST, World, Zone, entity_of, until};
 
 const ROUNDS: u64 = 40;
 
@@ -52,17 +52,6 @@ fn add(raw: &mut redis::Connection, key: &str, fields: &[(Vec<u8>, Vec<u8>)]) {
         command.arg(name).arg(value);
     }
     command.exec(raw).unwrap();
-}
-
-fn event(zone: &Zone, number: u64) -> Event {
-    Event {
-        zone: zone.instance.zone,
-        lease: zone.instance.lease,
-        tick: Tick(number),
-        what: Happening::Left {
-            entity: WorldEntityId(number),
-        },
-    }
 }
 
 /// Hands an entity over, and waits until it has arrived.
@@ -110,7 +99,6 @@ fn what_strangers_put_into_streams_is_put_aside_and_nothing_else_suffers() {
         }
         assert_eq!(west.spawn(round), west.spawned());
         hand_over(&mut west, &mut east, round, round);
-        west.bus.publish(event(&west, round));
         west.bus.publish_positions(Positions {
             zone: WEST,
             lease: west.instance.lease,
@@ -123,7 +111,7 @@ fn what_strangers_put_into_streams_is_put_aside_and_nothing_else_suffers() {
             for (reader, heard) in [&mut chat, &mut store].into_iter().zip(&mut heard) {
                 if let Some((entry, event)) = reader.try_next() {
                     reader.acknowledge(entry);
-                    heard.push(event.tick.0);
+                    heard.push(entity_of(&event));
                 }
             }
             followed.extend(positions.try_next().map(|positions| positions.tick.0));

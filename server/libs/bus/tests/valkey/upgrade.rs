@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use meridian_bus::valkey::{RECORD_BYTES_MAX, ValkeyOptions};
 use meridian_handoff::script::{Command, Done, Record, Refusal};
-use meridian_ids::{EntityEpoch, WorldEntityId};
+use meridian_ids::{EntityEpoch, Tick, WorldEntityId};
 use redis::streams::StreamRangeReply;
 
 use crate::server;
@@ -125,7 +125,11 @@ fn a_record_that_is_too_long_keeps_no_other_from_being_written_down() {
     let records = vec![too_long(west.record(1)), second.clone()];
     let by = west.instance;
     assert_eq!(
-        west.ask(Command::Checkpoint { by, records }),
+        west.ask(Command::Checkpoint {
+            by,
+            records,
+            died: Vec::new()
+        }),
         Some(Ok(Done::Checkpointed))
     );
     let recalled = west.ask(Command::Recall { by });
@@ -170,6 +174,7 @@ fn a_transfer_that_can_never_be_sent_is_kept_and_a_spawn_is_not_known() {
     let retire = Command::Retire {
         by,
         entities: vec![(WorldEntityId(1), west.record(1).epoch)],
+        after: Tick(100),
     };
     assert_ne!(
         west.ask(retire),

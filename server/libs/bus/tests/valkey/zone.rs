@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use meridian_bus::valkey::{ValkeyError, ValkeyOptions, ValkeyWorld};
 use meridian_bus::{Bus, Heard};
+use meridian_events::{Event, Happening};
 use meridian_handoff::Allowance;
 use meridian_handoff::script::{Command, Done, Instance, Record, Refusal, Ticket, Transfer, TransferId};
-use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, Tick, WorldEntityId, ZoneId};
+use meridian_ids::{EntityEpoch, Generation, LeaseEpoch, PlayerId, Tick, WorldEntityId, ZoneId};
 use tokio::runtime::Runtime;
 
 use crate::server::{self, Server};
@@ -62,15 +63,20 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Claims a zone, as soon as it may.
-    pub fn claim(world: &ValkeyWorld, zone: ZoneId) -> Self {
+    /// One that has no lease.
+    pub fn unclaimed(world: &ValkeyWorld, zone: ZoneId) -> Self {
         let lease = LeaseEpoch::default();
-        let mut claimed = Self {
+        Self {
             bus: world.connect_zone(zone),
             instance: Instance { zone, lease },
             tickets: 0,
             inbox: Vec::new(),
-        };
+        }
+    }
+
+    /// Claims a zone, as soon as it may.
+    pub fn claim(world: &ValkeyWorld, zone: ZoneId) -> Self {
+        let mut claimed = Self::unclaimed(world, zone);
         let claim = claimed.claim_command(None);
         let gives_up_at = Instant::now() + PATIENCE;
         loop {
@@ -86,7 +92,7 @@ impl Zone {
         }
     }
 
-    fn claim_command(&self, held: Option<LeaseEpoch>) -> Command {
+    pub fn claim_command(&self, held: Option<LeaseEpoch>) -> Command {
         let (zone, name) = (self.instance.zone, "one".to_owned());
         Command::ClaimZone { zone, name, held }
     }
@@ -155,6 +161,21 @@ impl Zone {
         self.ask(Command::Spawn { by, record })
     }
 
+    /// Has services told of something: a player comes.
+    pub fn tell(&mut self, entity: u64) -> Answer {
+        let (by, record) = (self.instance, self.of_player(entity));
+        self.ask(Command::Spawn { by, record })
+    }
+
+    /// The record of a player's entity; both have the same number.
+    pub fn of_player(&self, entity: u64) -> Record {
+        let player = Some(PlayerId(entity));
+        Record {
+            player,
+            ..self.record(entity)
+        }
+    }
+
     pub fn spawned(&self) -> Answer {
         let epoch = EntityEpoch(1).in_generation(self.generation());
         Some(Ok(Done::Spawned { epoch }))
@@ -188,6 +209,16 @@ impl Zone {
             std::thread::yield_now();
         }
         self.inbox.remove(0)
+    }
+}
+
+/// The entity that an event is about.
+pub fn entity_of(event: &Event) -> u64 {
+    match event.what {
+        Happening::Joined { entity, .. }
+        | Happening::Left { entity }
+        | Happening::Died { entity, .. }
+        | Happening::HandedOff { entity, .. } => entity.0,
     }
 }
 

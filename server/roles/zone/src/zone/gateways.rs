@@ -173,7 +173,7 @@ impl Zone {
         } else if let Some((id, epoch)) = entity.filter(|(id, _)| self.facts.epoch(*id).is_none()) {
             // The gateway still has it. If it is nowhere, this zone's word that it left was lost; if it is another zone's, or on its way,
             // that one is told too.
-            self.facts.ownership.retire_unknown(id, epoch);
+            self.facts.ownership.retire_unknown(id, epoch, self.next - 1);
             self.hear();
         }
     }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use bevy::ecs::entity::Entity;
-use meridian_events::Happening;
 use meridian_fabric::desk::Answer;
 use meridian_game::component::Selection;
 use meridian_game::{EntityHooks, EntityIds, Identity, SpawnPlayer};
@@ -45,8 +44,6 @@ impl Zone {
             News::Arrived(records) => self.arrived(&records),
             News::Departed { entity, epoch, to } => {
                 tracing::debug!(%entity, %to, "handed over");
-                self.facts
-                    .publish(self.next - 1, Happening::HandedOff { entity, epoch, to });
                 self.metrics.departed.increment(1);
                 let zone = self.config.world.zone_name(self.config.zone);
                 self.facts.traces.departed(entity, Some(epoch), zone);
@@ -74,10 +71,13 @@ impl Zone {
     /// The zone is this instance's: it goes on with what is written down of it.
     fn begin(&mut self, records: &[Record]) {
         let Some(instance) = self.facts.instance() else { return };
-        // What moved after this is gone with the instance before.
-        let written_until = records.iter().map(|record| record.after).max().unwrap_or_default();
-        self.metrics.claimed_after_tick.set(written_until.0 as f64);
-        tracing::info!(zone = %self.config.zone, lease = instance.lease.0, entities = records.len(), %written_until, "zone claimed");
+        // What players did after this is gone with the instance before.
+        let of_players = records.iter().filter(|record| record.player.is_some());
+        let written_until = of_players.map(|record| record.after).min();
+        if let Some(tick) = written_until {
+            self.metrics.claimed_after_tick.set(tick.0 as f64);
+        }
+        tracing::info!(zone = %self.config.zone, lease = instance.lease.0, entities = records.len(), ?written_until, "zone claimed");
         for record in records {
             self.admit(record, false);
         }
@@ -134,10 +134,6 @@ impl Zone {
     fn retired(&mut self, entities: Vec<(WorldEntityId, EntityEpoch)>) {
         let mut log = self.app.world_mut().resource_mut::<AuditLog>();
         log.retired.extend(entities.iter().map(|(entity, _)| *entity));
-        for (entity, _) in &entities {
-            let entity = *entity;
-            self.facts.publish(self.next - 1, Happening::Left { entity });
-        }
         self.left.extend(entities);
     }
 
@@ -150,8 +146,6 @@ impl Zone {
         self.admit(record, false);
         if let Some(player) = record.player {
             self.joining.remove(&player);
-            let entity = record.entity;
-            self.facts.publish(self.next - 1, Happening::Joined { player, entity });
         }
     }
 
@@ -222,7 +216,10 @@ impl Zone {
 
     /// Takes an entity of the zone out of the world.
     pub(super) fn retire(&mut self, id: WorldEntityId) {
-        if self.facts.ownership.retire(id) {
+        let after = self.next - 1;
+        // What it did to others, or died of, is not older than its leaving.
+        self.checkpoint(after);
+        if self.facts.ownership.retire(id, after) {
             self.forget(id);
             self.hear();
         }
@@ -301,7 +298,7 @@ impl Zone {
         tracing::warn!(%one, %other, zone = %self.config.zone, "a player has two entities; the older leaves the world");
         let (older, younger) = (one.min(other), one.max(other));
         self.population.play_as(younger);
-        if self.facts.ownership.retire(older) {
+        if self.facts.ownership.retire(older, self.next - 1) {
             self.forget(older);
         }
     }
@@ -364,13 +361,26 @@ impl Zone {
         self.facts.ownership.depart(departure, records);
     }
 
-    /// Writes down what has changed since the last checkpoint, as it is after `tick`.
+    /// Writes down who died, and as what they started again: a fact does not wait.
+    pub(super) fn write_down_deaths(&mut self, tick: Tick) {
+        if self.died.is_empty() {
+            return;
+        }
+        let died = std::mem::take(&mut self.died);
+        let records = died
+            .iter()
+            .filter_map(|death| self.record(death.entity, tick, Selection::Checkpointed));
+        let records = records.collect();
+        self.facts.ownership.checkpoint(records, died);
+    }
+
+    /// Writes down what has changed since the last checkpoint, as it is after `tick`, and who died.
     pub(super) fn checkpoint(&mut self, tick: Tick) {
         let touched = std::mem::take(&mut self.touched);
         let records = touched
             .into_iter()
             .filter_map(|id| self.record(id, tick, Selection::Checkpointed));
         let records = records.collect();
-        self.facts.ownership.checkpoint(records);
+        self.facts.ownership.checkpoint(records, std::mem::take(&mut self.died));
     }
 }

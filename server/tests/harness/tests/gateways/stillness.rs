@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use meridian_bus::{Bus, Heard};
-use meridian_events::{Event, Positions};
+use meridian_events::Positions;
 use meridian_fabric::{FabricError, GatewayEnd, GatewayMessage, ZoneMessage};
 use meridian_game::WorldDefinition;
 use meridian_gateway::{Gateway, GatewayConfig, InterestConfig, ZoneLink};
@@ -85,10 +85,6 @@ impl Bus for DiesAfterRetiring {
 
     fn try_receive(&mut self) -> Option<Heard> {
         self.inner.try_receive()
-    }
-
-    fn publish(&mut self, event: Event) {
-        self.inner.publish(event);
     }
 
     fn is_followed(&self) -> bool {

@@ -9,14 +9,14 @@ use bevy::ecs::query::With;
 use bevy::math::Vec3;
 use lightyear::prelude::Controlled;
 use meridian_bus::{Bus, Heard};
-use meridian_events::{Event, Positions};
+use meridian_events::Positions;
 use meridian_game::movement::MovementState;
 use meridian_handoff::script::{Command, Done, Refusal, Ticket};
 use meridian_harness::{TestOptions, TestWorld};
 use meridian_ids::{TickRate, WorldEntityId};
 use meridian_loadgen::audit::Auditor;
 
-use crate::support::{Owners, own_entity, own_place, owned, position_of, two, walk_to_x, with_crates};
+use crate::support::{Owners, deaths_of, own_entity, own_place, owned, position_of, two, walk_to_x, with_crates};
 
 #[test]
 fn a_stalled_zone_costs_the_others_nothing_and_its_own_come_back() {
@@ -149,7 +149,9 @@ fn what_a_client_leaves_behind_in_a_zone_that_stands_still_is_nobody_elses() {
 #[test]
 fn who_falls_or_is_nowhere_dies_once_and_starts_again_where_it_should() {
     let mut world = TestWorld::new(two());
+    let mut events = world.bus.events("test");
     world.join_all(1);
+    let entity = owned(&mut world, true)[0].1;
     walk_to_x(&mut world, 0, 5.0);
     for place in [
         Vec3::new(5.0, -30.0, 0.0),
@@ -165,6 +167,7 @@ fn who_falls_or_is_nowhere_dies_once_and_starts_again_where_it_should() {
         let players = owned(&mut world, true);
         assert_eq!((players.len(), players[0].0), (1, 0), "after {place}: {players:?}");
         assert!(players[0].2.distance(Vec3::new(-6.0, 0.9, 0.0)) < 1.0, "{players:?}");
+        assert_eq!(deaths_of(&mut *events, entity), 1, "after {place}");
         walk_to_x(&mut world, 0, 5.0);
     }
     Owners::of(&world).assert_all_seamless();
@@ -173,10 +176,6 @@ fn who_falls_or_is_nowhere_dies_once_and_starts_again_where_it_should() {
 /// What these carriers do as the one below does.
 macro_rules! passed_on {
     () => {
-        fn publish(&mut self, event: Event) {
-            self.inner.publish(event);
-        }
-
         fn is_followed(&self) -> bool {
             self.inner.is_followed()
         }
@@ -209,6 +208,7 @@ impl Bus for Lying {
                 Command::Checkpoint {
                     by: transfer.id.from,
                     records: Vec::new(),
+                    died: Vec::new(),
                 }
             }
             other => other,

@@ -3,4 +3,5 @@
 mod borders;
 mod desk;
 mod faults;
+mod lost;
 mod support;

@@ -6,11 +6,14 @@ use std::time::Duration;
 use bevy::ecs::entity::Entity;
 use bevy::ecs::query::{With, Without};
 use bevy::math::Vec3;
+use meridian_bus::EventReader;
 use meridian_client_net::{Connector, OwnPlayer};
+use meridian_events::{AuditLine, Began, Ended, Happening};
 use meridian_game::{Ghost, Identity, Pose};
 use meridian_harness::{TestOptions, TestWorld};
-use meridian_ids::{PlayerId, Tick, WorldEntityId, ZoneId};
+use meridian_ids::{PlayerId, Tick, TickRate, WorldEntityId, ZoneId};
 use meridian_link::LinkConditions;
+use meridian_loadgen::audit::Auditor;
 
 /// A wide floor, cut at x = 0; players start in the west, 6 m from the border.
 pub const TWO: &str = r#"
@@ -79,23 +82,39 @@ impl Owners {
     }
 
     pub fn hear(&mut self, world: &TestWorld) {
-        for line in world.audit.take() {
-            self.newest = self.newest.max(line.tick);
-            for ended in &line.ended {
-                // What began and ended between two lines is in one line, its end first.
-                if let Some(from) = self.open.remove(&(line.zone, ended.entity)) {
-                    self.spells
-                        .entry(ended.entity)
-                        .or_default()
-                        .push((line.zone, from, ended.through));
-                }
+        world.audit.take().iter().for_each(|line| self.take_in(line));
+    }
+
+    fn take_in(&mut self, line: &AuditLine) {
+        self.newest = self.newest.max(line.tick);
+        if line.whole {
+            line.ended.iter().for_each(|ended| self.end(line.zone, ended));
+            self.open.retain(|(zone, _), _| *zone != line.zone);
+            line.began.iter().for_each(|began| self.begin(line.zone, began));
+            return;
+        }
+        // Between two lines something may end and begin, or begin and end: in the order of the ticks.
+        let (mut began, mut ended) = (line.began.iter().peekable(), line.ended.iter().peekable());
+        while began.peek().is_some() || ended.peek().is_some() {
+            let has_begun = |ended: &&Ended| self.open.contains_key(&(line.zone, ended.entity));
+            match ended.next_if(has_begun) {
+                Some(ended) => self.end(line.zone, ended),
+                None => match began.next() {
+                    Some(began) => self.begin(line.zone, began),
+                    None => drop(ended.next()),
+                },
             }
-            if line.whole {
-                self.open.retain(|(zone, _), _| *zone != line.zone);
-            }
-            for began in &line.began {
-                self.open.insert((line.zone, began.entity), began.from);
-            }
+        }
+    }
+
+    fn begin(&mut self, zone: ZoneId, began: &Began) {
+        self.open.insert((zone, began.entity), began.from);
+    }
+
+    fn end(&mut self, zone: ZoneId, ended: &Ended) {
+        if let Some(from) = self.open.remove(&(zone, ended.entity)) {
+            let spells = self.spells.entry(ended.entity).or_default();
+            spells.push((zone, from, ended.through));
         }
     }
 
@@ -132,6 +151,25 @@ impl Owners {
             .map(|entity| self.assert_seamless(entity))
             .sum()
     }
+}
+
+/// Who simulated what since the world began, in which the audit finds no fault. Of a world whose audit nobody has taken yet.
+pub fn audited(world: &TestWorld) -> Owners {
+    let (mut auditor, mut owners) = (Auditor::new(TickRate::default()), Owners::default());
+    for line in world.audit.take() {
+        auditor.feed(&line);
+        owners.take_in(&line);
+    }
+    let faults: Vec<String> = auditor.faults().map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    owners
+}
+
+/// How often services were told since they last read that an entity died.
+pub fn deaths_of(events: &mut dyn EventReader, entity: WorldEntityId) -> usize {
+    let told = std::iter::from_fn(|| events.try_next()).map(|(_, event)| event.what);
+    told.filter(|what| matches!(what, Happening::Died { entity: died, .. } if *died == entity))
+        .count()
 }
 
 /// Zone, id and place of every entity that some zone owns, by whether it is a player.

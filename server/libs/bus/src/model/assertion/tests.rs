@@ -88,7 +88,11 @@ impl World {
 
     fn retire(&mut self, entity: WorldEntityId, epoch: EntityEpoch, zone: ZoneId) -> Result<Done, Refusal> {
         let (by, entities) = (self.of(zone), vec![(entity, epoch)]);
-        self.execute(Command::Retire { by, entities })
+        self.execute(Command::Retire {
+            by,
+            entities,
+            after: Tick(0),
+        })
     }
 
     fn handover(&self, entity: WorldEntityId, epoch: EntityEpoch, from: ZoneId, to: ZoneId) -> Transfer {

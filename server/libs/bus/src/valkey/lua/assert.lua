@@ -1,6 +1,7 @@
 -- Say once more what the instance owned, gave away and took out of the world, to a store that may have lost it: the highest epoch wins.
--- Zone, lease, name; how many it owned, gave away, retired. Of each that it owned: entity, epoch, player or nothing, record. Of each transfer:
--- its name, the receiver's zone, its envelope, how many records; of each of these the same four. Of each retired: entity, epoch.
+-- What was lost is told again as well. Zone, lease, name; how many it owned, gave away, retired. Of each that it owned: entity, epoch, player or
+-- nothing, record, what is told if its spawn was lost or nothing. Of each transfer: its name, the receiver's zone, its envelope, how many records; of
+-- each of these the same five, of which the last is told if its handover was lost. Of each retired: entity, epoch, what is told if that was lost.
 local zone, lease, name = ARGV[FIRST], ARGV[FIRST + 1], ARGV[FIRST + 2]
 local owned_count, departed_count, retired_count = tonumber(ARGV[FIRST + 3]), tonumber(ARGV[FIRST + 4]), tonumber(ARGV[FIRST + 5])
 local next_argument = FIRST + 6
@@ -12,7 +13,7 @@ local function take()
 end
 
 local function take_record()
-  return { entity = take(), epoch = take(), player = take(), record = take() }
+  return { entity = take(), epoch = take(), player = take(), record = take(), event = take() }
 end
 
 local function remove_elsewhere(known, entity)
@@ -132,6 +133,9 @@ local function assert_owned(said)
   if not is_said_again then
     write_owner(entity, zone, epoch, false)
   end
+  if not known and said.event ~= '' then
+    tell(said.event)
+  end
   local entities = zone_key(zone, 'entities')
   local younger = redis.call('HGET', entities, entity)
   if not younger or after(younger) <= after(said.record) then
@@ -164,6 +168,7 @@ local function assert_departed(transfer)
       give_player(said.player, said.entity)
     end
     write_owner(said.entity, to, said.epoch, true)
+    tell(said.event)
   end
   if #lost > 0 then
     take_from_inbox(to, id)
@@ -194,11 +199,14 @@ for _ = 1, departed_count do
   departed[#departed + 1] = transfer
 end
 for _ = 1, retired_count do
-  local entity, epoch = take(), take()
+  local entity, epoch, left = take(), take(), take()
   named[#named + 1] = entity
   local owner = owner_of(entity)
   -- It may have been asserted in this generation before its zone gave it up.
   if not owner or owner.epoch <= in_generation(epoch) then
+    if owner then
+      tell(left)
+    end
     bury(entity, epoch)
   end
 end

@@ -15,6 +15,7 @@ local TOMBSTONE_KEPT = tonumber(ARGV[5])
 local INBOX_MAX = tonumber(ARGV[6])
 local FIRST = 7
 local OWNER, PLAYERS, RETIRED, RETIRED_EPOCHS = WORLD .. 'owner', WORLD .. 'players', WORLD .. 'retired', WORLD .. 'retired:epoch'
+local DIED, EVENTS = WORLD .. 'died', WORLD .. 'events'
 
 local now, run, settled_at, generation, first_fence
 
@@ -72,6 +73,11 @@ end
 
 local function answer(what, ...)
   return { generation, what, ... }
+end
+
+-- Tells services what happened, in this very step: an envelope. How much is kept is another script's matter.
+local function tell(event)
+  redis.call('XADD', EVENTS, '*', 'e', event)
 end
 
 local function not_owner(entity)
@@ -256,6 +262,7 @@ local function bury(entity, epoch)
     end
   end
   part_players(entity)
+  redis.call('HDEL', DIED, entity)
 end
 
 local function is_buried(entity, epoch)

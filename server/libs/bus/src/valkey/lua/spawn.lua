@@ -1,5 +1,6 @@
--- Write down a new entity: zone, lease, entity, epoch, player or nothing, record.
+-- Write down a new entity: zone, lease, entity, epoch, player or nothing, record, what is told of it or nothing.
 local zone, lease, entity, player, record = ARGV[FIRST], ARGV[FIRST + 1], ARGV[FIRST + 2], ARGV[FIRST + 4], ARGV[FIRST + 5]
+local joined = ARGV[FIRST + 6]
 local refusal = not_current(lease) or not_newest(zone, lease)
 if refusal then
   return refusal
@@ -35,4 +36,7 @@ end
 write_owner(entity, zone, epoch, false)
 redis.call('HSET', spawned, minter, entity)
 redis.call('HSET', zone_key(zone, 'entities'), entity, record)
+if joined ~= '' then
+  tell(joined)
+end
 return answer('spawned', epoch)
