@@ -1,5 +1,7 @@
-"""The bars of telemetry and of the gRPC API, for scripts/bars: what telling costs, whether traces are complete, how fast a move and its position are."""
+"""The bars of telemetry and of the gRPC API, for scripts/bars: what telling costs, with a collector and with one that makes trouble, whether traces are
+complete, how fast a move and its position are, how many streams hold."""
 
+import http.server
 import json
 import os
 import pathlib
@@ -12,19 +14,66 @@ import sys
 import tempfile
 import threading
 import time
+import typing
 import urllib.request
 
 from places import BINARIES, ROOT, free_port
 
 # A move is asked for so often, one after the other.
 MOVES = 60
+# Streams of moves at once: sixteen of each of 63 players.
+STREAMS = 1_008
+
+# Spans that wait at most where a collector makes trouble, so that a run fills the queue; by default 8,192 do.
+QUEUE_LENGTH = 1_024
+# Between two probes of a bot there, in seconds: as often as gateways grant traces, or nearly. Some 1,000 spans a second leave the server.
+TROUBLED_PROBES_S = 0.15
+# What a queue may make of the server's memory beyond what a run without telemetry does, in MB: 1,024 spans of half a kilobyte, and a batch of 512
+# under way of three kilobytes each, as messages, their copy for the next attempt and bytes, are 2 MB, and as much again for what the allocator keeps.
+# Without a bound it would be half an MB in each second.
+GROWN_MB_MAX = 4
+# How many more ticks may overrun than without telemetry, in percent of all: three of those of four zones in 15 s, by which runs of one kind differ too.
+OVERRUNS_MORE_PERCENT_MAX = 0.1
+# From when a swarm is started until its bots walk, in seconds.
+TO_WALK_S = 4
+# How late a slow collector answers, in seconds. Exporters give it ten.
+ANSWERS_AFTER_S = 3
+# How long spans may take to go out again when a collector is back, in seconds: longer than one batch is tried.
+RECOVERY_S_MAX = 10
+# Between two looks at the server's memory, in seconds.
+LOOK_S = 0.25
+
+SPANS_DROPPED = "meridian_telemetry_spans_dropped_total"
+SPANS_EXPORTED = "meridian_telemetry_spans_exported_total"
 
 
-class Collector:
+class Off:
+    """No telemetry: what the others are compared with."""
+
+    name = "off"
+
+    def __init__(self, _):
+        self.environment = {}
+
+    def begin(self, admin, seconds):
+        """The swarm is started, against the server with this admin listener."""
+
+    def has_recovered(self):
+        """Whether spans go out again; None where nothing came back."""
+        return None
+
+    def end(self):
+        """What it says of all that it was told."""
+        return None
+
+
+class Collector(Off):
     """`loadgen traces`, and the environment that leads to it."""
 
-    def __init__(self, folder):
-        self.report, port = pathlib.Path(folder) / "traces.json", free_port()
+    name = "on"
+
+    def __init__(self, folder, port=None):
+        self.report, port = pathlib.Path(folder) / "traces.json", port or free_port()
         command = [BINARIES / "loadgen", "traces", "--listen", f"127.0.0.1:{port}", "--report", self.report]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.environment = exporting_to(port)
@@ -35,30 +84,111 @@ class Collector:
         return json.loads(self.report.read_text(encoding="utf-8"))
 
 
-class HungCollector:
+class NoCollector(Off):
+    """Nobody is there."""
+
+    name = "away"
+
+    def __init__(self, _):
+        self.environment = with_short_queue(exporting_to(free_port()))
+
+
+class HungCollector(Off):
     """Takes connections, and never says a word."""
 
-    def __init__(self, *_):
+    name = "hung"
+
+    def __init__(self, _):
         self.listener = socket.create_server(("127.0.0.1", 0))
-        # A queue that a run fills.
-        self.environment = {**exporting_to(self.listener.getsockname()[1]), "OTEL_BSP_MAX_QUEUE_SIZE": "1024"}
+        self.environment = with_short_queue(exporting_to(self.listener.getsockname()[1]))
 
     def end(self):
         self.listener.close()
 
 
-class NoCollector:
-    """Nobody is there."""
+class LateAnswer(http.server.BaseHTTPRequestHandler):
+    """Takes what it is sent, and says so late."""
 
-    def __init__(self, *_):
-        self.environment = exporting_to(free_port())
+    protocol_version = "HTTP/1.1"
 
-    def end(self):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(ANSWERS_AFTER_S)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
         pass
 
 
-def exporting_to(port):
-    return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+class LateServer(http.server.ThreadingHTTPServer):
+    """A connection on a thread of its own each."""
+
+    def handle_error(self, *_):
+        """Who asked has ended, and waits for no answer."""
+
+
+class SlowCollector(Off):
+    """Takes everything, each export some seconds late."""
+
+    name = "slow"
+
+    def __init__(self, _):
+        self.server = LateServer(("127.0.0.1", 0), LateAnswer)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.environment = with_short_queue(exporting_to(self.server.server_port, "http/protobuf"))
+
+    def end(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class ReturningCollector(Off):
+    """Ends a while after the swarm has begun, and comes back to the same address before the swarm ends."""
+
+    name = "back"
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_port()
+        self.collector = Collector(folder, self.port)
+        self.environment = with_short_queue(exporting_to(self.port))
+
+    def begin(self, admin, seconds):
+        self.admin = admin
+        self.thread = threading.Thread(target=self.go_and_return, args=(seconds,))
+        self.thread.start()
+
+    def go_and_return(self, seconds):
+        time.sleep(TO_WALK_S + 0.3 * seconds)
+        self.collector.end()
+        time.sleep(0.3 * seconds)
+        self.exported_before = sum_of(self.admin, SPANS_EXPORTED)
+        self.collector = Collector(self.folder, self.port)
+
+    def has_recovered(self):
+        self.thread.join()
+        gives_up_at = time.monotonic() + RECOVERY_S_MAX
+        while sum_of(self.admin, SPANS_EXPORTED) <= self.exported_before:
+            if time.monotonic() > gives_up_at:
+                return False
+            time.sleep(LOOK_S)
+        return True
+
+    def end(self):
+        return self.collector.end()
+
+
+TROUBLES = (NoCollector, HungCollector, SlowCollector, ReturningCollector)
+
+
+def exporting_to(port, protocol="grpc"):
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+
+
+def with_short_queue(environment):
+    return {**environment, "OTEL_BSP_MAX_QUEUE_SIZE": str(QUEUE_LENGTH)}
 
 
 def sum_of(admin, metric):
@@ -67,66 +197,169 @@ def sum_of(admin, metric):
     return sum(map(float, samples))
 
 
-def one_run(bars, seconds, kind):
-    """CPU microseconds of the server per zone tick, action p50 in ticks, spans that it dropped, and what the collector says."""
+def resident_mb(process):
+    """Memory of a process, from /proc."""
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024 / 1e6
+
+
+class Memory:
+    """By how many MB a process grows in a block at most, from when its bots walk."""
+
+    def __init__(self, process):
+        self.process, self.seen, self.is_over = process, [], threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        self.thread.join()
+
+    def watch(self):
+        pause = TO_WALK_S
+        while not self.is_over.wait(pause):
+            self.seen.append(resident_mb(self.process))
+            pause = LOOK_S
+
+    def grown_mb(self):
+        return max(self.seen) - self.seen[0] if self.seen else None
+
+
+class Run(typing.NamedTuple):
+    """What one run told; None for what it did not measure."""
+
+    # CPU of the server in the time of a tick, in microseconds.
+    us_per_tick: float
+    # Action latency in ticks, median.
+    action_p50: float
+    # Zones' ticks that ended late or were skipped.
+    overruns_percent: float
+    grown_mb: float
+    # Spans of the server.
+    dropped: float
+    exported: float
+    has_recovered: bool
+    # What the collector says.
+    told: dict
+
+
+def one_run(bars, seconds, kind, *flags):
+    """A run of 40 bots against a server, with where its spans go."""
     with tempfile.TemporaryDirectory() as folder:
-        collector = kind(folder) if kind else None
+        collector = kind(folder)
         before = dict(os.environ)
-        os.environ.update(collector.environment if collector else {})
+        os.environ.update(collector.environment)
         try:
             with bars.Server(folder) as server:
-                http, admin = (f"http://{server.addresses[name]}" for name in ("http", "admin"))
-                cpu, ticks = server.cpu_seconds(), sum_of(admin, "meridian_zone_ticks_total")
-                where = ["--server", http, "--admin", admin, "--scenario", "border"]
-                report = bars.loadgen(folder, "run", *where, "--bots", 40, "--seconds", seconds)
-                us_per_tick = (server.cpu_seconds() - cpu) * 1e6 / (sum_of(admin, "meridian_zone_ticks_total") - ticks)
-                dropped = sum_of(admin, "meridian_telemetry_spans_dropped_total")
+                run = run_against(bars, server, folder, seconds, collector, flags)
         finally:
             os.environ.clear()
             os.environ.update(before)
-            said = collector.end() if collector else None
-        return us_per_tick, report["action_latency_ticks"]["p50"], dropped, said
+            told = collector.end()
+        print(f"  telemetry {kind.name}: {run}", file=sys.stderr)
+        return run._replace(told=told)
 
 
-def pairs_of(bars, pairs, seconds, kind, name):
-    """Ratios of medians, CPU and action latency, of runs with a collector of this kind to runs without telemetry; and the runs with it."""
-    figures = {True: [], False: []}
-    for pair in range(pairs):
-        for is_telling in (pair % 2 == 0, pair % 2 == 1):
-            run = one_run(bars, seconds, kind if is_telling else None)
-            figures[is_telling].append(run)
-            what = name if is_telling else "off"
-            print(f"  telemetry {what}: {run[0]:.0f} us of CPU per tick, action p50 {run[1]:.2f}", file=sys.stderr)
-    ratios = [
-        statistics.median(run[index] for run in figures[True]) / statistics.median(run[index] for run in figures[False])
-        for index in (0, 1)
-    ]
-    return ratios, figures[True]
+def run_against(bars, server, folder, seconds, collector, flags):
+    """A swarm's run, while its collector does what it does."""
+    http, admin = (f"http://{server.addresses[name]}" for name in ("http", "admin"))
+    where = ["--server", http, "--admin", admin, "--scenario", "border", "--bots", 40, "--seconds", seconds]
+    with Memory(server.process) as memory:
+        collector.begin(admin, seconds)
+        report = bars.loadgen(folder, "run", *where, *flags)
+    # Of the measuring window: a swarm ends later where a collector takes nothing from it, and the server rests meanwhile.
+    of_server, ticks = report["server"], report["server"]["zone_tick_ms"]["samples"]
+    return Run(
+        us_per_tick=bars.times(of_server["cpu_us_per_client_tick"], report["bots"]["connected"]),
+        action_p50=report["action_latency_ticks"]["p50"],
+        overruns_percent=bars.times(of_server["tick_overruns"], 100 / ticks) if ticks else None,
+        grown_mb=memory.grown_mb(),
+        dropped=sum_of(admin, SPANS_DROPPED),
+        exported=sum_of(admin, SPANS_EXPORTED),
+        has_recovered=collector.has_recovered(),
+        told=None,
+    )
 
 
-def telling(bars, pairs, seconds):
+def in_turn(bars, kinds, rounds, seconds, *flags):
+    """Runs of each kind, in rounds of one of each; another one begins each time."""
+    runs = {kind: [] for kind in kinds}
+    for number in range(rounds):
+        first = number % len(kinds)
+        for kind in [*kinds[first:], *kinds[:first]]:
+            runs[kind].append(one_run(bars, seconds, kind, *flags))
+    return runs
+
+
+def median(runs, figure):
+    """None if a run did not measure it."""
+    figures = [getattr(run, figure) for run in runs]
+    return None if None in figures else statistics.median(figures)
+
+
+def beyond(runs, off, figure):
+    """By how much the median is more than without telemetry."""
+    told, without = median(runs, figure), median(off, figure)
+    return None if None in (told, without) else told - without
+
+
+def telling(bars, rounds, seconds):
     """What telling costs, and how complete the traces were."""
-    (cpu, action), runs = pairs_of(bars, pairs, seconds, Collector, "on")
-    judged = [run[3] for run in runs]
+    runs = in_turn(bars, (Collector, Off), rounds, seconds)
+    judged = [run.told for run in runs[Collector]]
     probes = sum(report["probes"] for report in judged)
     complete = sum(report["complete"] for report in judged)
     orphans = sum(sum(report["orphans"].values()) for report in judged)
+    cpu, action = (
+        bars.ratio(median(runs[Collector], figure), median(runs[Off], figure)) for figure in ("us_per_tick", "action_p50")
+    )
     return [
         ("telemetry on / off: CPU per zone tick", cpu, 1.05, False),
         ("telemetry on / off: action p50", action, 1.02, False),
-        ("probes with complete traces, %", 100 * complete / max(1, probes), 99.0, True),
-        ("orphan spans", orphans, 0, False),
+        ("probes with complete traces, %", 100 * complete / probes if probes else None, 99.0, True),
+        ("orphan spans", orphans if probes else None, 0, False),
     ]
 
 
-def troubled(bars, pairs, seconds):
-    """The same with a collector that is of no use."""
+def troubled(bars, rounds, seconds):
+    """The same with collectors that are of no use, or not all the time: each in rounds with a run without telemetry."""
+    runs = in_turn(bars, (Off, *TROUBLES), rounds, seconds, "--probe-every", TROUBLED_PROBES_S)
     rows = []
-    for name, kind in (("away", NoCollector), ("hung", HungCollector)):
-        (cpu, _), runs = pairs_of(bars, pairs, seconds, kind, name)
-        rows.append((f"collector {name} / telemetry off: CPU per zone tick", cpu, 1.05, False))
-        rows.append((f"collector {name}: spans dropped and counted, least of a run", min(run[2] for run in runs), 1, True))
-    return rows
+    for kind in TROUBLES:
+        rows += rows_of(bars, f"collector {kind.name}", runs[kind], runs[Off])
+    exported = min(run.exported for run in runs[SlowCollector])
+    recovered = min(run.has_recovered for run in runs[ReturningCollector])
+    return [
+        *rows,
+        ("collector slow: spans exported, least of a run", exported, 1, True),
+        ("collector back: spans go out again in each run", int(recovered), 1, True),
+    ]
+
+
+def rows_of(bars, name, runs, off):
+    """What a server does meanwhile, beside what it does without telemetry."""
+    cpu, action = (bars.ratio(median(runs, figure), median(off, figure)) for figure in ("us_per_tick", "action_p50"))
+    return [
+        (f"{name} / telemetry off: CPU per zone tick", cpu, 1.05, False),
+        (f"{name} / telemetry off: action p50", action, 1.05, False),
+        (f"{name} - telemetry off: ticks overrun, %", beyond(runs, off, "overruns_percent"), OVERRUNS_MORE_PERCENT_MAX, False),
+        (f"{name} - telemetry off: memory grown, MB", beyond(runs, off, "grown_mb"), GROWN_MB_MAX, False),
+        (f"{name}: spans dropped and counted, least", min(run.dropped for run in runs), 1, True),
+    ]
+
+
+def streams(bars):
+    """Streams of moves of many players, all at once."""
+    with tempfile.TemporaryDirectory() as folder, bars.Server(folder) as server:
+        where = [word for flag, name in (("--server", "http"), ("--rpc", "rpc")) for word in (flag, f"http://{server.addresses[name]}")]
+        report = bars.loadgen(folder, "streams", *where, "--streams", STREAMS)
+    return [
+        (f"gRPC Play, {STREAMS:,} streams at once: those that hold", report["held"], 1_000, True),
+        ("gRPC Play: moves refused or not answered", report["unanswered"], 0, False),
+    ]
 
 
 class Player:
@@ -216,7 +449,7 @@ def calls():
 
 
 def measure(bars, pairs, seconds):
-    return [*calls(), *telling(bars, pairs, seconds), *troubled(bars, pairs // 2, seconds)]
+    return [*calls(), *streams(bars), *telling(bars, pairs, seconds), *troubled(bars, pairs // 2, seconds)]
 
 
 if __name__ == "__main__":

@@ -181,7 +181,11 @@ impl Node {
             health,
             metrics: metrics.clone(),
         };
-        let mut routes = admin::router(state).merge(audit::router(audit));
+        let mut routes = admin::router(state);
+        // Who audits would wait in vain for the zones of a process that runs none, and call nobody lost until then.
+        if config.roles.contains(&Role::Zone) {
+            routes = routes.merge(audit::router(audit));
+        }
         if config.fault_injection {
             tracing::warn!("faults can be injected through the admin listener");
             routes = routes.merge(faults::router(faults));

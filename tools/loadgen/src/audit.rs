@@ -3,7 +3,7 @@
 //! [`Auditor`] is pure: [`AuditLine`]s go in, [`Finding`]s come out, and ticks are its only time. The lines of one zone come in
 //! order; those of different zones interleave in any way, and a zone's may come long after another's of the same tick. So
 //! nothing is concluded from silence: what a zone has begun, it has for as long as it has not told otherwise, and an entity is
-//! lost only when every zone has told of two seconds without it.
+//! lost only when every zone has told of two seconds without it. A zone that stood still has not told of the ticks that it left out.
 //!
 //! Around it, [`watch`] reads the streams of servers, [`command`] is `loadgen audit`, and [`follow`] goes along with a run.
 
@@ -25,6 +25,7 @@ mod tests;
 
 pub use finding::{Finding, Owner};
 pub use handoffs::HandoffCounts;
+pub use zones::Takeover;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -41,6 +42,8 @@ const LOST_AFTER_SECONDS: u64 = 2;
 /// A zone that is further behind than this is not waited for, in seconds: a lease lasts two, so by then another instance has
 /// the zone, or nobody will.
 const AWAITED_SECONDS: u64 = 30;
+/// When a zone goes on after more than so long, in seconds, the two seconds begin anew: who is on the way to it had no chance to arrive.
+const STOOD_STILL_SECONDS: u64 = 1;
 /// How long what has ended is kept for what comes late, in seconds behind the slowest zone.
 const KEPT_SECONDS: u64 = 5;
 /// Entities that are followed at most; ten times what a world is made for.
@@ -65,9 +68,11 @@ pub struct AuditSummary {
     pub epoch_went_back: u64,
     /// Entities that nobody simulates just now, but not for long enough to be lost, or not every zone has told yet.
     pub undecided: u64,
-    /// Entities of which nothing is known just now: their zone cannot be reached, or its lines were missed when they left it.
+    /// Entities of which nothing is known just now: their zone cannot be reached, or its lines were missed when they left it. They stay so
+    /// until they are told of again.
     pub unknown: u64,
-    /// How often a zone's lines were missed, so that it told everything anew. What left the world meanwhile is unknown.
+    /// How often a zone told everything anew: lines of it were missed, another listener came, or its store was restarted. Who was between
+    /// zones then is unknown, not lost, if nobody tells of it again.
     pub interruptions: u64,
     /// Lines of instances whose zone another has taken over.
     pub stale_lines: u64,
@@ -79,6 +84,8 @@ pub struct AuditSummary {
     pub findings_dropped: u64,
     /// Handoffs since the last [`Auditor::begin_window`].
     pub handoffs: HandoffCounts,
+    /// Zones that another instance took over, each with the last time.
+    pub takeovers: Vec<Takeover>,
 }
 
 /// Joins the lines of all zones. See the module's documentation.
@@ -132,6 +139,7 @@ impl Auditor {
             }
             Heard::First => line.tick - 1,
             Heard::Next { last } => {
+                self.goes_on(line.tick, last);
                 if line.whole {
                     self.counts.interruptions += 1;
                     self.end_unlisted(line, last);
@@ -139,6 +147,7 @@ impl Auditor {
                 last
             }
             Heard::TakenOver { last } => {
+                self.goes_on(line.tick, last);
                 // It had no right to ticks that the new instance simulated.
                 let last = last.min(line.tick - 1);
                 self.end_all(line, last);
@@ -170,12 +179,7 @@ impl Auditor {
     /// When sight comes back, two seconds begin anew.
     pub fn set_blind(&mut self, blind: bool) {
         if self.blind && !blind {
-            let newest = self.zones.newest();
-            for entity in &self.absent {
-                if let Some(track) = self.tracks.get_mut(entity) {
-                    track.absent_since = track.absent_since.max(Some(newest));
-                }
-            }
+            self.wait_anew(self.zones.newest());
         }
         self.blind = blind;
     }
@@ -209,7 +213,24 @@ impl Auditor {
             ticks: self.zones.ticks(),
             undecided: self.absent.len() as u64,
             unknown: (unreachable + self.unknown.len()) as u64,
+            takeovers: self.zones.takeovers().collect(),
             ..self.counts.clone()
+        }
+    }
+
+    /// A zone tells of `tick`, and had told of `last` before.
+    fn goes_on(&mut self, tick: Tick, last: Tick) {
+        if tick - u64::from(self.rate.hz()) * STOOD_STILL_SECONDS > last {
+            self.wait_anew(tick);
+        }
+    }
+
+    /// Nobody has been absent since before `tick`.
+    fn wait_anew(&mut self, tick: Tick) {
+        for entity in &self.absent {
+            if let Some(track) = self.tracks.get_mut(entity) {
+                track.absent_since = track.absent_since.max(Some(tick));
+            }
         }
     }
 
@@ -393,6 +414,10 @@ impl Auditor {
             // It may have gone to a zone, and left the world there, in lines that were missed.
             if last < self.zones.missed_until() {
                 track.fate_unknown = true;
+                if self.unknown.len() >= ENTITIES_MAX {
+                    self.unknown.pop_first();
+                    self.counts.not_followed += 1;
+                }
                 self.unknown.insert(*entity);
                 return false;
             }
@@ -427,8 +452,6 @@ impl Auditor {
             }
             !track.is_over(horizon)
         });
-        let tracks = &self.tracks;
-        self.unknown.retain(|entity| tracks.contains_key(entity));
     }
 
     /// What is older than this is not kept.

@@ -59,7 +59,7 @@ pub struct Bounds {
     /// Largest 99th percentile of the corrections near borders of zones, in centimetres; needs --predict
     #[arg(long, value_name = "CM", value_parser = figure)]
     pub max_correction_p99_cm: Option<f64>,
-    /// Most often that a bot's own player was taken away and came anew while connected
+    /// Most often that a bot's own player was taken away and came anew
     #[arg(long, value_name = "N")]
     pub max_respawns: Option<u64>,
     /// Largest median of the times in which a bot could not act, in milliseconds
@@ -167,7 +167,7 @@ impl Bounds {
     /// What the audit and the handoffs exceed.
     fn exceeded_by_zones(&self, report: &Report) -> Vec<Exceeded> {
         let count = |count: Option<u64>| count.map(|count| count as f64);
-        let (audit, handoffs) = (report.audit, report.handoffs);
+        let (audit, handoffs) = (report.audit, &report.handoffs);
         let checks = [
             most((
                 "--max-duplicated",
@@ -175,15 +175,11 @@ impl Bounds {
                 count(audit.map(|audit| audit.duplicated)),
             )),
             most(("--max-lost", count(self.max_lost), count(audit.map(|audit| audit.lost)))),
-            least((
-                "--min-handoffs",
-                count(self.min_handoffs),
-                count(handoffs.map(|handoffs| handoffs.total)),
-            )),
+            least(("--min-handoffs", count(self.min_handoffs), count(handoffs.count))),
             most((
                 "--max-handoffs-per-entity-second",
                 count(self.max_handoffs_per_entity_second),
-                count(handoffs.map(|handoffs| handoffs.per_entity_per_second_max)),
+                count(handoffs.per_entity_per_second_max),
             )),
         ];
         checks.into_iter().flatten().collect()
@@ -240,7 +236,7 @@ impl Bounds {
             (
                 "--max-observer-gap-p99-ticks",
                 self.max_observer_gap_p99_ticks,
-                report.observer_gap_ticks.p99,
+                report.handoffs.observer_gap_ticks.p99,
             ),
             (
                 "--max-correction-p99-cm",
@@ -335,16 +331,16 @@ mod tests {
                 "--max-handoffs-per-entity-second 5: not measured"
             ]
         );
-        let measured = |total, lost| Report {
+        let measured = |count, lost| Report {
             audit: Some(Audit {
                 lost,
                 ..Audit::default()
             }),
-            handoffs: Some(Handoffs {
-                total,
-                per_entity_per_second_max: 5,
+            handoffs: Handoffs {
+                count: Some(count),
+                per_entity_per_second_max: Some(5),
                 ..Handoffs::default()
-            }),
+            },
             ..report()
         };
         assert_eq!(bounds.exceeded(&measured(100, 0)), []);
@@ -369,8 +365,12 @@ mod tests {
             p99: Some(figure),
             ..Summary::default()
         };
+        let gaps = |p99| Handoffs {
+            observer_gap_ticks: p99,
+            ..Handoffs::default()
+        };
         let mut report = Report {
-            observer_gap_ticks: p99(3.0),
+            handoffs: gaps(p99(3.0)),
             corrections: Some(Corrections {
                 near_border_p99_cm: Some(0.0),
                 ..Corrections::default()
@@ -380,7 +380,7 @@ mod tests {
             ..Report::default()
         };
         assert_eq!(bounds.exceeded(&report), []);
-        (report.observer_gap_ticks, report.respawns, report.corrections) = (p99(4.0), Some(1), None);
+        (report.handoffs, report.respawns, report.corrections) = (gaps(p99(4.0)), Some(1), None);
         let messages: Vec<String> = bounds.exceeded(&report).iter().map(ToString::to_string).collect();
         assert_eq!(
             messages,

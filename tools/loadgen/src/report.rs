@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Takeover;
 use crate::histogram::Summary;
 
 /// The terms of an action's latency, in the order in which they pass.
@@ -43,23 +44,24 @@ pub struct Report {
     pub inputs: Inputs,
     /// What went over the bots' sockets.
     pub wire: Wire,
-    /// Changes of zone in the measuring window; absent where no audit ran.
+    /// Changes of zone in the measuring window.
     #[serde(default)]
-    pub handoffs: Option<Handoffs>,
+    pub handoffs: Handoffs,
     /// The live audit of entities over the whole run; absent where none ran.
     #[serde(default)]
     pub audit: Option<Audit>,
+    /// Zones that another instance took over while the audit ran, each with the last time.
+    #[serde(default)]
+    pub takeovers: Vec<Takeover>,
     /// The server's cost.
     pub server: Server,
     /// The load generator's own cost.
     pub loadgen: Loadgen,
-    /// Of each time that somebody was seen to walk over a border of zones, the longest wait between two updates, in ticks.
-    #[serde(default)]
-    pub observer_gap_ticks: Summary,
     /// Corrections of predicted players; absent where none were predicted.
     #[serde(default)]
     pub corrections: Option<Corrections>,
-    /// How often a bot's own player was taken away and another came in its place while the bot was connected.
+    /// How often a bot's own player was taken away and another came in its place, within a connection or from one to the next. Who falls off
+    /// the world keeps its player.
     #[serde(default)]
     pub respawns: Option<u64>,
     /// The action latency of bots in other zones than the one that was stalled, while it was, in ticks.
@@ -170,14 +172,18 @@ impl Wire {
 /// Changes of zone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Handoffs {
-    /// How many there were.
-    pub total: u64,
+    /// How many there were; absent where no audit ran, as are the next three.
+    pub count: Option<u64>,
     /// How many there were in a second.
     pub per_second: Option<f64>,
     /// The most that one entity made within any second of ticks.
-    pub per_entity_per_second_max: u64,
+    pub per_entity_per_second_max: Option<u64>,
     /// The most ticks that nobody simulated between two owners.
     pub missing_ticks_max: Option<u64>,
+    /// From the beginning of the last tick that the sender of an entity simulated it in until it is the receiver's, in milliseconds.
+    pub duration_ms: Summary,
+    /// Of each time that somebody was seen to walk over a border of zones, the longest wait between two updates, in ticks.
+    pub observer_gap_ticks: Summary,
 }
 
 /// The live audit of entities.
@@ -193,6 +199,15 @@ pub struct Audit {
     pub epoch_went_back: u64,
     /// Lines of instances whose zone another had taken over.
     pub stale_lines: u64,
+    /// Entities that nobody was known to simulate at the end, and that were not lost yet.
+    #[serde(default)]
+    pub undecided: u64,
+    /// Entities of which nothing was known at the end: their zone could not be reached, or its lines were missed when they left it.
+    #[serde(default)]
+    pub unknown: u64,
+    /// How often a zone told everything anew: lines of it were missed, another listener came, or its store was restarted.
+    #[serde(default)]
+    pub interruptions: u64,
 }
 
 /// The server's cost.
@@ -202,9 +217,6 @@ pub struct Server {
     pub zone_tick_ms: Summary,
     /// How long a gateway's tick took, in milliseconds.
     pub gateway_tick_ms: Summary,
-    /// From the beginning of the last tick that the sender of an entity simulated it in until it is the receiver's, in milliseconds.
-    #[serde(default)]
-    pub handoff_ms: Summary,
     /// Ticks that took longer than a tick.
     pub tick_overruns: Option<u64>,
     /// CPU time of the server per client and tick, in microseconds.
@@ -286,8 +298,8 @@ mod tests {
         assert_eq!(
             top.join(" "),
             "action_latency_elsewhere_ticks action_latency_ms action_latency_ticks audit back_after_stall bots corrections \
-             handoffs inputs loadgen observer_gap_ticks observer_latency_ms observer_latency_ticks outages respawns seconds server \
-             terms_ms tick_rate_hz wire"
+             handoffs inputs loadgen observer_latency_ms observer_latency_ticks outages respawns seconds server takeovers terms_ms \
+             tick_rate_hz wire"
         );
         let sorted = |section: &str| {
             let mut keys: Vec<_> = keys(&json[section]).split(' ').map(str::to_owned).collect();
@@ -303,8 +315,18 @@ mod tests {
         );
         assert_eq!(
             sorted("server"),
-            "cpu_us_per_client_tick gateway_tick_ms handoff_ms tick_overruns zone_tick_ms"
+            "cpu_us_per_client_tick gateway_tick_ms tick_overruns zone_tick_ms"
         );
+        assert_eq!(
+            sorted("handoffs"),
+            "count duration_ms missing_ticks_max observer_gap_ticks per_entity_per_second_max per_second"
+        );
+        for distribution in ["duration_ms", "observer_gap_ticks"] {
+            assert_eq!(
+                json["handoffs"][distribution], json["action_latency_ms"],
+                "{distribution} is a distribution without samples"
+            );
+        }
         assert_eq!(sorted("loadgen"), "cpu_us_per_bot_tick");
     }
 
@@ -312,22 +334,14 @@ mod tests {
     fn a_report_of_a_run_without_an_audit_has_none() {
         let report = Report {
             audit: Some(Audit::default()),
-            handoffs: Some(Handoffs::default()),
             ..Report::default()
         };
         let mut json = serde_json::to_value(report).unwrap();
-        let keys = |section: &serde_json::Value| {
-            let mut keys: Vec<_> = section.as_object().unwrap().keys().cloned().collect();
-            keys.sort();
-            keys.join(" ")
-        };
+        let mut keys: Vec<_> = json["audit"].as_object().unwrap().keys().cloned().collect();
+        keys.sort();
         assert_eq!(
-            keys(&json["audit"]),
-            "duplicated entities epoch_went_back lost stale_lines"
-        );
-        assert_eq!(
-            keys(&json["handoffs"]),
-            "missing_ticks_max per_entity_per_second_max per_second total"
+            keys.join(" "),
+            "duplicated entities epoch_went_back interruptions lost stale_lines undecided unknown"
         );
         for section in ["audit", "handoffs"] {
             json.as_object_mut().unwrap().remove(section);
@@ -338,7 +352,7 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_null() {
         let json = serde_json::to_value(Report::default()).unwrap();
-        assert!(json["handoffs"].is_null() && json["inputs"]["late"].is_null());
+        assert!(json["handoffs"]["count"].is_null() && json["inputs"]["late"].is_null());
         assert!(json["action_latency_ms"]["p50"].is_null());
         assert!(json["wire"]["bytes_per_entity_update"].is_null());
     }
@@ -347,7 +361,7 @@ mod tests {
     fn a_report_of_before_borders_were_measured_can_be_read() {
         let mut json = serde_json::to_value(Report::default()).unwrap();
         let fields = json.as_object_mut().unwrap();
-        for new in ["observer_gap_ticks", "corrections", "respawns", "back_after_stall"] {
+        for new in ["handoffs", "takeovers", "corrections", "respawns", "back_after_stall"] {
             assert!(fields.remove(new).is_some());
         }
         fields.remove("action_latency_elsewhere_ticks");

@@ -139,10 +139,14 @@ impl<'a> Scraped<'a> {
         Server {
             zone_tick_ms,
             gateway_tick_ms: self.histogram_ms(GATEWAY_TICK_SECONDS),
-            handoff_ms: self.histogram_ms(HANDOFF_SECONDS),
             tick_overruns: overruns.map(|overruns| overruns as u64),
             cpu_us_per_client_tick: cpu.map(|seconds| seconds * 1e6 / client_ticks),
         }
+    }
+
+    /// How long entities took from one zone to the next, in milliseconds.
+    pub fn handoff_ms(&self) -> Summary {
+        self.histogram_ms(HANDOFF_SECONDS)
     }
 
     /// The samples that a histogram in seconds took in, in milliseconds. Its largest sample is not known from buckets.
@@ -264,6 +268,7 @@ process_cpu_seconds_total 3.5
             }
         );
         assert_eq!(scraped.server(10, Duration::from_millis(10)), Server::default());
+        assert_eq!(scraped.handoff_ms(), Summary::default());
     }
 
     #[test]

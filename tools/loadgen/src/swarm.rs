@@ -10,6 +10,7 @@ mod bot;
 mod driver;
 mod joiner;
 mod outage;
+mod own_entity;
 mod sockets;
 mod stall;
 
@@ -20,7 +21,7 @@ use std::net::UdpSocket;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use meridian_autopilot::{ScenarioKind, Stage};
@@ -33,7 +34,7 @@ use crate::audit::follow::{Followed, follow};
 use crate::histogram::{DurationHistogram, Summary};
 use crate::metric_definitions::CLIENT_TERM_SECONDS;
 use crate::probe::ProbeBoard;
-use crate::report::{Bots, Inputs, Loadgen, Report, TERMS, cpu_us_per};
+use crate::report::{Bots, Handoffs, Inputs, Loadgen, Report, TERMS, cpu_us_per};
 use crate::scrape::{Scrape, Scraped};
 use crate::timing::Timing;
 use border::BorderFigures;
@@ -183,7 +184,7 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
         stalled.context("no zone was stalled")?;
     }
     let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
-    measured.board.give_up(Instant::now());
+    measured.board.give_up(timing.stop);
     if measured.board.unanswered() > 0 {
         tracing::warn!(
             actions = measured.board.unanswered(),
@@ -199,12 +200,13 @@ pub fn run(options: &SwarmOptions, progress: &dyn Fn(&Timing)) -> anyhow::Result
         tick,
     );
     report.terms_ms = measured.terms_ms();
-    report.audit = followed.map(|followed| followed.audit);
-    report.handoffs = followed.map(|followed| followed.handoffs);
+    if let Some(followed) = followed {
+        followed.fill(&mut report);
+    }
     measured.border.fill(&mut report, &part, options.predict);
     report.outages = Some(measured.outages.outages(part.still_out));
     if let Some(stall) = &stall {
-        stall.fill(&mut report, Instant::now(), tick);
+        stall.fill(&mut report, timing.stop, tick);
     }
     Ok(report)
 }
@@ -282,6 +284,10 @@ fn summarise(options: &SwarmOptions, part: &Part, scrapes: Option<&(Scrape, Scra
         seconds: options.measure.as_secs_f64(),
         inputs: scraped.map_or(inputs, |scraped| scraped.inputs(part.inputs, part.connected)),
         wire: part.wire,
+        handoffs: Handoffs {
+            duration_ms: scraped.map(|scraped| scraped.handoff_ms()).unwrap_or_default(),
+            ..Handoffs::default()
+        },
         server: scraped
             .map(|scraped| scraped.server(part.connected, tick))
             .unwrap_or_default(),

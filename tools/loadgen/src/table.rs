@@ -5,6 +5,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use crate::histogram::Summary;
 use crate::report::{Report, TERMS};
+use crate::streams::StreamsReport;
 use crate::traces::TracesReport;
 
 /// Draws `report`; with a `baseline`, its figures and the ratio to them stand beside.
@@ -36,8 +37,8 @@ pub fn traces(report: &TracesReport) -> String {
         .map_or_else(|| "none".to_owned(), |share| format!("{:.2} %", share * 100.0));
     let orphans: u64 = report.orphans.values().sum();
     let mut text = format!(
-        "{} spans; {} probes with an echo, {} complete ({share}), {} without; {} seen by others, {} over a border; {orphans} orphan spans\n",
-        report.spans, report.probes, report.complete, report.unanswered, report.observed, report.over_a_border
+        "{} spans; {} probes, {} without an echo; {} complete ({share}), {} of them seen by others, {} over a border; {orphans} orphan spans\n",
+        report.spans, report.probes, report.unanswered, report.complete, report.observed, report.over_a_border
     );
     for (leg, probes) in &report.missing {
         text.push_str(&format!("not told: {leg}, of {probes} probes\n"));
@@ -54,6 +55,22 @@ pub fn traces(report: &TracesReport) -> String {
     }
     text.push_str(&table.to_string());
     text
+}
+
+/// Tells what became of streams of moves.
+pub fn streams(report: &StreamsReport) -> String {
+    let StreamsReport {
+        requested,
+        opened,
+        held,
+        moves,
+        unanswered,
+        move_ms,
+    } = report;
+    let [p50, p99] = [move_ms.p50, move_ms.p99].map(number);
+    format!(
+        "{requested} streams, {opened} opened, {held} held; {moves} moves, {unanswered} refused or not answered; p50 {p50} ms, p99 {p99} ms"
+    )
 }
 
 fn new_table(header: &[&str]) -> Table {
@@ -119,12 +136,10 @@ fn latencies(report: &Report, baseline: Option<&Report>) -> Table {
         let stock = baseline.map(|stock| &stock.server.gateway_tick_ms);
         add("gateway tick, ms".into(), &report.server.gateway_tick_ms, stock);
     }
-    if report.server.handoff_ms.samples > 0 {
-        add("handoff, ms".into(), &report.server.handoff_ms, None);
-    }
     // The stock server has no zones, so nothing stands beside these.
     let of_zones = [
-        ("observer gap at borders, ticks", &report.observer_gap_ticks),
+        ("handoff, ms", &report.handoffs.duration_ms),
+        ("observer gap at borders, ticks", &report.handoffs.observer_gap_ticks),
         ("action in other zones, ticks", &report.action_latency_elsewhere_ticks),
     ];
     for (name, summary) in of_zones.iter().filter(|(_, summary)| summary.samples > 0) {
@@ -167,17 +182,13 @@ const FIGURES: &[Figure] = &[
         report.server.cpu_us_per_client_tick
     }),
     ("bot CPU per tick, us", |report| report.loadgen.cpu_us_per_bot_tick),
-    ("handoffs", |report| {
-        report.handoffs.map(|handoffs| handoffs.total as f64)
-    }),
-    ("handoffs per s", |report| report.handoffs?.per_second),
+    ("handoffs", |report| report.handoffs.count.map(|count| count as f64)),
+    ("handoffs per s", |report| report.handoffs.per_second),
     ("most handoffs of an entity in a s", |report| {
-        report
-            .handoffs
-            .map(|handoffs| handoffs.per_entity_per_second_max as f64)
+        report.handoffs.per_entity_per_second_max.map(|count| count as f64)
     }),
     ("most ticks missing in a handoff", |report| {
-        report.handoffs?.missing_ticks_max.map(|ticks| ticks as f64)
+        report.handoffs.missing_ticks_max.map(|ticks| ticks as f64)
     }),
     ("entities audited", |report| {
         report.audit.map(|audit| audit.entities as f64)
@@ -191,6 +202,13 @@ const FIGURES: &[Figure] = &[
     }),
     ("lines of zones taken over", |report| {
         report.audit.map(|audit| audit.stale_lines as f64)
+    }),
+    ("entities undecided at the end", |report| {
+        if_any(report.audit?.undecided)
+    }),
+    ("entities unknown at the end", |report| if_any(report.audit?.unknown)),
+    ("times a zone told everything anew", |report| {
+        if_any(report.audit?.interruptions)
     }),
     ("corrections", |report| {
         report.corrections.map(|corrections| corrections.count as f64)
@@ -213,6 +231,11 @@ const FIGURES: &[Figure] = &[
         report.back_after_stall.map(|bots| bots.back as f64)
     }),
 ];
+
+/// What should not be is not worth a line where it is not.
+fn if_any(count: u64) -> Option<f64> {
+    (count > 0).then_some(count as f64)
+}
 
 fn per_bot_second(report: &Report, count: u64) -> Option<f64> {
     let bot_seconds = report.bots.connected as f64 * report.seconds;
@@ -315,12 +338,13 @@ mod tests {
             lost: 3,
             ..Audit::default()
         });
-        report.handoffs = Some(Handoffs {
-            total: 50,
+        report.handoffs = Handoffs {
+            count: Some(50),
             per_second: Some(2.5),
-            per_entity_per_second_max: 4,
+            per_entity_per_second_max: Some(4),
             missing_ticks_max: Some(1),
-        });
+            ..Handoffs::default()
+        };
         let text = render(&report, None);
         for (figure, shown) in [
             ("handoffs per s", "2.50"),
@@ -332,13 +356,28 @@ mod tests {
         ] {
             assert_eq!(line(&text, figure).last(), Some(&shown), "{text}");
         }
+        assert!(!text.contains("at the end") && !text.contains("anew"), "{text}");
+        report.audit = report.audit.map(|audit| Audit {
+            unknown: 4,
+            undecided: 5,
+            interruptions: 6,
+            ..audit
+        });
+        let text = render(&report, None);
+        for (figure, shown) in [
+            ("entities unknown at the end", "4"),
+            ("entities undecided at the end", "5"),
+            ("times a zone told everything anew", "6"),
+        ] {
+            assert_eq!(line(&text, figure).last(), Some(&shown), "{text}");
+        }
     }
 
     #[test]
     fn figures_of_borders_are_shown_where_they_were_measured() {
         let mut report = report(1.0);
         assert!(!render(&report, None).contains("border"));
-        report.observer_gap_ticks = Summary {
+        report.handoffs.observer_gap_ticks = Summary {
             samples: 9,
             p99: Some(3.0),
             ..Summary::default()

@@ -179,7 +179,8 @@ fn a_planted_duplicate_and_a_planted_loss_are_named_and_exit_code_two() {
         ],
         "{out}"
     );
-    assert!(out.contains("1 duplicated, 1 lost, 0 epochs went back"), "{out}");
+    let last = lines.last().copied().unwrap_or_default();
+    assert!(last.starts_with("duplicated=1 lost=1 epochs_went_back=0 "), "{out}");
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(
         (&report["summary"]["lost"], &report["findings"][2]["kind"]),
@@ -201,8 +202,8 @@ fn clean_streams_of_several_servers_are_no_fault() {
     assert_eq!(
         out(&output),
         "2 zones, 2 entities, 501 ticks watched\n\
-         0 duplicated, 0 lost, 0 epochs went back\n\
-         1 handoffs, at most 1 of an entity within a second; 1 without a missing tick, at most 0 missing\n"
+         duplicated=0 lost=0 epochs_went_back=0 handoffs=1 (at most 1 of an entity within a second; 1 without a missing tick, \
+         at most 0 missing)\n"
     );
 }
 
@@ -298,7 +299,7 @@ fn a_fault_is_told_at_once_and_the_watch_ends_when_it_is_told_to() {
         stdout.read_to_string(&mut rest).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(2));
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-        assert!(rest.contains("1 duplicated, 0 lost"), "{rest}");
+        assert!(rest.contains("\nduplicated=1 lost=0 "), "{rest}");
     }
 }
 
@@ -324,14 +325,35 @@ fn a_run_counts_faults_throughout_and_handoffs_of_its_window() {
     let followed = follow(std::slice::from_ref(&url), TickRate::default(), &timing).expect("an audit");
     let (audit, handoffs) = (followed.audit, followed.handoffs);
     assert_eq!((audit.entities, audit.duplicated, audit.lost), (2, 1, 0));
-    assert_eq!((handoffs.total, handoffs.per_second), (2, Some(2.0)));
+    assert_eq!((audit.undecided, audit.unknown, audit.interruptions), (0, 0, 0));
+    assert_eq!((handoffs.count, handoffs.per_second), (Some(2), Some(2.0)));
     assert_eq!(
         (handoffs.per_entity_per_second_max, handoffs.missing_ticks_max),
-        (2, Some(3))
+        (Some(2), Some(3))
     );
     assert!(Instant::now() >= timing.stop);
 
     let url = serve(vec![vec![Step::Status("404 Not Found")]]);
     let timing = Timing::start(0, Duration::from_millis(100), Duration::from_millis(100));
     assert_eq!(follow(std::slice::from_ref(&url), TickRate::default(), &timing), None);
+}
+
+#[test]
+fn who_is_on_the_way_when_a_run_ends_is_watched_until_it_is_known_or_lost() {
+    // One goes to zone 1 and one to nobody, and both are under way when the run ends.
+    let mut before = Told::new(&[0, 1], 1_000..=1_500)
+        .begins(0, 1_000, 5, 3)
+        .begins(0, 1_000, 6, 1)
+        .ends(0, 1_240, 5)
+        .ends(0, 1_245, 6)
+        .begins(1, 1_260, 5, 4);
+    let mut after = Told::new(&[0, 1], 1_250..=1_250);
+    after.lines = before.lines.split_off(2 * 250);
+    let pause = Step::Pause(Duration::from_millis(1_500));
+    let url = serve(vec![vec![before.send(), pause, after.send()]]);
+    let timing = Timing::start(0, Duration::from_millis(100), Duration::from_millis(100));
+    let followed = follow(std::slice::from_ref(&url), TickRate::default(), &timing).expect("an audit");
+    let audit = followed.audit;
+    assert_eq!((audit.entities, audit.duplicated, audit.lost), (2, 0, 1));
+    assert_eq!((audit.undecided, audit.unknown), (0, 0));
 }

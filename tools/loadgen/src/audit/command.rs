@@ -111,27 +111,12 @@ fn progress(summary: &AuditSummary) -> String {
     )
 }
 
-/// The counts for people. What went as it should and counts nothing is not worth a line.
+/// The counts for people. What went as it should and counts nothing is not worth a line; the last one has the verdict, for programs too.
 fn conclusion(summary: &AuditSummary) -> String {
-    let handoffs = &summary.handoffs;
     let mut text = format!(
-        "{} zones, {} entities, {} ticks watched\n{} duplicated, {} lost, {} epochs went back\n{} handoffs, at most {} of an entity within a second",
-        summary.zones,
-        summary.entities,
-        summary.ticks,
-        summary.duplicated,
-        summary.lost,
-        summary.epoch_went_back,
-        handoffs.total,
-        handoffs.per_entity_per_second_max
+        "{} zones, {} entities, {} ticks watched\n",
+        summary.zones, summary.entities, summary.ticks
     );
-    if let Some(missing) = handoffs.missing_ticks_max() {
-        let perfect = handoffs.missing_ticks.get(&0).copied().unwrap_or(0);
-        text.push_str(&format!(
-            "; {perfect} without a missing tick, at most {missing} missing"
-        ));
-    }
-    text.push('\n');
     for (count, what) in [
         (
             summary.undecided,
@@ -141,7 +126,10 @@ fn conclusion(summary: &AuditSummary) -> String {
             summary.unknown,
             "entities were unknown at the end: their zone could not be reached, or its lines were missed when they left it",
         ),
-        (summary.interruptions, "times a zone's lines were missed"),
+        (
+            summary.interruptions,
+            "times a zone told everything anew: lines of it were missed, another listener came, or its store was restarted",
+        ),
         (
             summary.stale_lines,
             "lines were of instances whose zone another had taken over",
@@ -154,5 +142,18 @@ fn conclusion(summary: &AuditSummary) -> String {
             text.push_str(&format!("{count} {what}\n"));
         }
     }
+    text.push_str(&verdict(summary));
     text
+}
+
+fn verdict(summary: &AuditSummary) -> String {
+    let handoffs = &summary.handoffs;
+    let gaps = handoffs.missing_ticks_max().map_or_else(String::new, |missing| {
+        let perfect = handoffs.missing_ticks.get(&0).copied().unwrap_or(0);
+        format!("; {perfect} without a missing tick, at most {missing} missing")
+    });
+    format!(
+        "duplicated={} lost={} epochs_went_back={} handoffs={} (at most {} of an entity within a second{gaps})\n",
+        summary.duplicated, summary.lost, summary.epoch_went_back, handoffs.total, handoffs.per_entity_per_second_max
+    )
 }

@@ -339,6 +339,25 @@ fn a_zone_that_is_behind_is_waited_for_but_not_for_ever() {
 }
 
 #[test]
+fn who_was_on_the_way_to_a_zone_that_stood_still_has_two_seconds_from_when_it_goes_on() {
+    for arrives in [true, false] {
+        let mut auditor = begun();
+        auditor.feed(&line(0, 101).ended(E, 100));
+        auditor.quiet(0, 102..=600);
+        auditor.quiet(1, 101..=110);
+        // What it could not simulate it leaves out.
+        auditor.quiet(1, 401..=403);
+        assert_eq!((auditor.findings(), auditor.summary().undecided), ([].as_slice(), 1));
+        if arrives {
+            auditor.feed(&line(1, 404).began(E, 4, 101));
+        }
+        auditor.quiet(1, 405..=600);
+        let expected = (!arrives).then(|| lost(0, Some(3), 100));
+        assert_eq!(auditor.findings(), expected.as_slice());
+    }
+}
+
+#[test]
 fn nobody_is_lost_while_a_server_has_not_told_of_its_zones() {
     let mut auditor = Auditor::new(TickRate::default());
     auditor.set_blind(true);

@@ -4,6 +4,18 @@ use std::collections::{BTreeMap, HashSet};
 
 use meridian_events::AuditLine;
 use meridian_ids::{LeaseEpoch, Tick, WorldEntityId, ZoneId};
+use serde::{Deserialize, Serialize};
+
+/// Another instance took a zone over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// The zone.
+    pub zone: ZoneId,
+    /// The last tick that the instance before told of.
+    pub last: Tick,
+    /// The first one that this one told of.
+    pub first: Tick,
+}
 
 /// What a line is to those that came before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +39,7 @@ pub(super) struct Zone {
     last: Tick,
     /// Up to when lines of it were missed; all before the first one were.
     missed_until: Tick,
+    taken_over: Option<Takeover>,
     pub(super) reachable: bool,
     /// What it has begun and not ended.
     pub(super) simulates: HashSet<WorldEntityId>,
@@ -59,6 +72,7 @@ impl Zones {
                 lease: line.lease,
                 last: line.tick,
                 missed_until: line.tick,
+                taken_over: None,
                 reachable: true,
                 simulates: HashSet::new(),
             };
@@ -71,6 +85,11 @@ impl Zones {
         }
         if line.lease > zone.lease {
             zone.lease = line.lease;
+            zone.taken_over = Some(Takeover {
+                zone: line.zone,
+                last,
+                first: line.tick,
+            });
             return Heard::TakenOver { last };
         }
         if line.tick <= last {
@@ -122,6 +141,11 @@ impl Zones {
     /// How many ticks lie between the first and the newest one, both counted.
     pub(super) fn ticks(&self) -> u64 {
         self.first.map_or(0, |first| (self.newest - first.0).0 + 1)
+    }
+
+    /// What became of each zone's instance before this one.
+    pub(super) fn takeovers(&self) -> impl Iterator<Item = Takeover> {
+        self.zones.values().filter_map(|zone| zone.taken_over)
     }
 
     pub(super) fn count(&self) -> u64 {

@@ -56,7 +56,7 @@ impl BorderFigures {
 
     /// Writes the figures into the report; those of corrections where players were predicted.
     pub(super) fn fill(&self, report: &mut Report, part: &Part, predict: bool) {
-        report.observer_gap_ticks = self.gaps_ticks.summary();
+        report.handoffs.observer_gap_ticks = self.gaps_ticks.summary();
         report.respawns = Some(part.respawns);
         let (all, near) = (self.corrections_cm.summary(), self.near_border_cm.summary());
         // Nobody was corrected where somebody was compared: that is a measurement, and a good one.
@@ -141,7 +141,7 @@ mod tests {
         };
         let mut figures = BorderFigures::default();
         figures.record(&[crossing(1), crossing(1), crossing(3)], &[], &zones());
-        let gaps = told(&figures, &Part::default()).observer_gap_ticks;
+        let gaps = told(&figures, &Part::default()).handoffs.observer_gap_ticks;
         assert_eq!((gaps.samples, gaps.p50, gaps.max), (3, Some(1.0), Some(3.0)));
     }
 }

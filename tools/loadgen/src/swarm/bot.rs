@@ -14,6 +14,7 @@ use meridian_link::{ConditionedIo, LinkConditions, PacketIo, PolledUdp, bind_udp
 use super::border::{WATCHER_EVERY, is_near_border};
 use super::driver::DriverOptions;
 use super::outage::Acting;
+use super::own_entity::OwnEntity;
 use crate::probe::ProbeId;
 use crate::report::Wire;
 
@@ -34,6 +35,7 @@ pub(super) struct Bot {
     /// Whether it was told where the bot was when the stall began.
     found_by_stall: bool,
     acting: Acting,
+    own_entity: OwnEntity,
 }
 
 impl Bot {
@@ -74,6 +76,7 @@ impl Bot {
             near_border_ticks: 0,
             found_by_stall: false,
             acting: Acting::default(),
+            own_entity: OwnEntity::default(),
         };
         Ok((bot, socket))
     }
@@ -106,6 +109,10 @@ impl Bot {
     }
 
     fn note_state(&mut self) {
+        let connector = self.client.world_mut().resource::<Connector>();
+        if let Some(welcome) = connector.welcome {
+            self.own_entity.told(welcome.entity, connector.disconnects);
+        }
         match self.client.state() {
             ConnectionState::Playing => self.in_world = true,
             ConnectionState::Refused { reason } if !self.refused => {
@@ -220,9 +227,9 @@ impl Bot {
         self.client.states_compared().saturating_sub(self.compared_before)
     }
 
-    /// How often the own player was another than before within a connection, since the bot's start.
+    /// How often the own player was another than before, within a connection or from one to the next, since the bot's start.
     pub(super) fn respawns(&self) -> u64 {
-        self.client.stats().respawns
+        self.client.stats().respawns + self.own_entity.made_anew()
     }
 
     /// Ticks in the measuring window that a predicted bot spent near a border of zones.

@@ -121,3 +121,32 @@ fn findings_that_nobody_takes_are_bounded() {
     assert_eq!(auditor.faults().count(), FINDINGS_MAX);
     assert_eq!((summary.findings_dropped, summary.duplicated), (5, 10_005));
 }
+
+#[test]
+fn who_is_unknown_stays_so_until_it_is_told_of_again() {
+    let mut auditor = begun();
+    auditor.feed(&line(0, 150).whole());
+    auditor.quiet(0, 151..=3_000);
+    auditor.quiet(1, 101..=3_000);
+    assert_eq!((auditor.summary().unknown, auditor.tracks.len()), (1, 0));
+    auditor.feed(&line(1, 3_001).began(E, 4, 101));
+    assert_eq!(auditor.summary().unknown, 0);
+}
+
+#[test]
+fn a_zones_last_takeover_is_told() {
+    let mut auditor = begun();
+    auditor.quiet(0, 101..=130);
+    assert!(auditor.summary().takeovers.is_empty());
+    auditor.feed_all([
+        line(0, 170).lease(2).whole(),
+        line(0, 171).lease(2),
+        line(0, 190).lease(3).whole(),
+    ]);
+    let last = Takeover {
+        zone: ZoneId(0),
+        last: Tick(171),
+        first: Tick(190),
+    };
+    assert_eq!(auditor.summary().takeovers, [last]);
+}
