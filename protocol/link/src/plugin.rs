@@ -77,11 +77,15 @@ struct Pending {
     token: TokenTag,
 }
 
+/// The `reason` by which datagrams of peers that are not known count, unless they ask for a connection.
+const STRANGER: &str = "stranger";
+
 /// The seal of a connect token: no two tokens share it.
 type TokenTag = [u8; 16];
 
-/// Whether a connection request is worth a link. Called for each request of a peer that is not known.
-pub type AdmitFn = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+/// Whether a connection request is worth a link; if it is not, the `reason` by which it is counted. Called for each request of a peer that is
+/// not known.
+pub type AdmitFn = Box<dyn Fn(SocketAddr, &[u8]) -> Result<(), &'static str> + Send + Sync>;
 
 /// Who may have a link, at an endpoint that takes them from peers that ask.
 struct Door {
@@ -92,15 +96,19 @@ struct Door {
 }
 
 impl Door {
-    /// The server and the token's seal, if a request of an unknown peer is worth a link.
-    fn admit(&mut self, payload: &[u8]) -> Option<(Entity, TokenTag)> {
-        let token = *payload.last_chunk()?;
-        let may_ask = is_connection_request(payload) && self.pending.len() < PENDING_LINKS_MAX;
-        if !may_ask || self.pending.contains(&token) || !(self.admits)(payload) {
-            return None;
+    /// The server and the token's seal, if a request of an unknown peer is worth a link; else the `reason` by which it is counted.
+    fn admit(&mut self, peer: SocketAddr, payload: &[u8]) -> Result<(Entity, TokenTag), &'static str> {
+        let token = payload.last_chunk().filter(|_| is_connection_request(payload));
+        let token: TokenTag = *token.ok_or(STRANGER)?;
+        if self.pending.len() >= PENDING_LINKS_MAX {
+            return Err("too_many_pending");
         }
+        if self.pending.contains(&token) {
+            return Err("token_in_use");
+        }
+        (self.admits)(peer, payload)?;
         self.pending.insert(token);
-        Some((self.server, token))
+        Ok((self.server, token))
     }
 }
 
@@ -249,10 +257,16 @@ fn receive(
             link.recv.push_raw(packet.payload);
             continue;
         }
-        let admitted = endpoint.door.as_mut().and_then(|door| door.admit(&packet.payload));
-        let Some((server, token)) = admitted else {
-            endpoint.io.counters().dropped("stranger");
-            continue;
+        let admitted = match &mut endpoint.door {
+            Some(door) => door.admit(packet.peer, &packet.payload),
+            None => Err(STRANGER),
+        };
+        let (server, token) = match admitted {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                endpoint.io.counters().dropped(reason);
+                continue;
+            }
         };
         let mut link = Link::default();
         link.recv.push_raw(packet.payload);
@@ -343,7 +357,7 @@ mod tests {
     fn a_token_opens_one_link_at_a_time_and_strangers_take_no_place() {
         let mut door = Door {
             server: Entity::PLACEHOLDER,
-            admits: Box::new(|request| request[100] == 1),
+            admits: Box::new(|_, request| if request[100] == 1 { Ok(()) } else { Err("bad_seal") }),
             pending: HashSet::default(),
         };
         let request = |sealed: u8, token: u16| {
@@ -353,13 +367,23 @@ mod tests {
             request[CONNECTION_REQUEST_BYTES - 2..].copy_from_slice(&token.to_le_bytes());
             request
         };
+        let peer = SocketAddr::from(([192, 0, 2, 1], 7));
+        let mut admit = |request: &[u8]| door.admit(peer, request).map(drop);
         let tokens = 0..2 * PENDING_LINKS_MAX as u16;
-        assert!(tokens.clone().all(|token| door.admit(&request(0, token)).is_none()));
-        assert!(door.admit(&request(1, 7)).is_some());
-        assert!(door.admit(&request(1, 7)).is_none(), "the same token from elsewhere");
-        let admitted = tokens.filter(|token| door.admit(&request(1, *token)).is_some()).count();
+        assert!(tokens.clone().all(|token| admit(&request(0, token)) == Err("bad_seal")));
+        assert_eq!(admit(&request(1, 7)), Ok(()));
+        assert_eq!(
+            admit(&request(1, 7)),
+            Err("token_in_use"),
+            "the same token from elsewhere"
+        );
+        let admitted = tokens
+            .clone()
+            .filter(|token| admit(&request(1, *token)).is_ok())
+            .count();
         assert_eq!(admitted, PENDING_LINKS_MAX - 1);
-        assert!(door.admit(&[]).is_none());
+        assert_eq!(admit(&request(1, tokens.end)), Err("too_many_pending"));
+        assert_eq!(admit(&[]), Err(STRANGER));
     }
 
     #[test]

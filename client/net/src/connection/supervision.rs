@@ -12,7 +12,7 @@ use bevy::time::{Real, Time};
 use bevy_replicon::prelude::ClientState;
 use crossbeam_channel::TryRecvError;
 use lightyear::prelude::client::Disconnect;
-use lightyear::prelude::{Disconnected, DisconnectedReason};
+use lightyear::prelude::{Connected, Disconnected, DisconnectedReason};
 use lightyear_replication::receive::ReplicationReceiver;
 use meridian_link::{Arrival, LinkEndpoint};
 
@@ -24,6 +24,11 @@ use crate::session::{Session, SessionProvider, SessionReply};
 
 /// How long another gateway may take to welcome the player while this one is silent, before a third one is asked for.
 const CANDIDATE_TIMEOUT: Duration = Duration::from_secs(3);
+/// What is told when no request for a connection is answered: a gateway says nothing to whom it refuses.
+const NOT_ANSWERED: &str = "the gateway does not answer: its UDP port may be closed, the session's token expired or sealed with another \
+                            key, or this client of another version";
+/// What is told when the connection stands and the player is not welcomed.
+const NOT_WELCOMED: &str = "the gateway answers, but no zone has let the player in";
 
 pub(super) fn note_disconnect(
     added: On<Add, Disconnected>,
@@ -252,7 +257,10 @@ fn ask_if_due(world: &mut World, now: Instant) {
         connector.asks = false;
         ask(world);
     } else if connector.retry_at.is_none() && connector.state != ConnectionState::Playing && now >= connector.deadline {
-        connector.broke("the gateway does not answer; is its UDP port open?".to_owned(), now);
+        let link = connector.link;
+        let is_answered = link.is_some_and(|link| world.get::<Connected>(link).is_some());
+        let reason = if is_answered { NOT_WELCOMED } else { NOT_ANSWERED };
+        world.resource_mut::<Connector>().broke(reason.to_owned(), now);
     }
 }
 
@@ -273,6 +281,9 @@ fn in_plain_words(reason: &DisconnectedReason) -> String {
         DisconnectedReason::ByPeer(None) => "the server ended the connection".to_owned(),
         DisconnectedReason::ByPeer(Some(reason)) => format!("the server ended the connection: {reason}"),
         // Names of netcode's states.
+        DisconnectedReason::TransportError(state) if state.contains("ConnectionRequestTimedOut") => {
+            NOT_ANSWERED.to_owned()
+        }
         DisconnectedReason::TransportError(state) if state.contains("TimedOut") => {
             "the server does not answer any more".to_owned()
         }
@@ -303,6 +314,15 @@ mod tests {
         ] {
             let told = in_plain_words(&DisconnectedReason::TransportError(state.to_owned()));
             assert!(told.starts_with("the "), "{told}");
+        }
+    }
+
+    #[test]
+    fn who_is_never_answered_is_told_of_the_port_the_token_and_the_version() {
+        let state = "ConnectionRequestTimedOut".to_owned();
+        let told = in_plain_words(&DisconnectedReason::TransportError(state));
+        for cause in ["UDP port", "token", "version"] {
+            assert!(told.contains(cause), "{told}");
         }
     }
 }

@@ -18,9 +18,10 @@ use meridian_ids::{PlayerId, Tick, TickClock, ZoneId, ZoneMap};
 use meridian_link::{LinkCounters, LinkEndpoint, LinkPlugin, PacketIo};
 use meridian_session::NETCODE_PROTOCOL_ID;
 
+use crate::admission::Admission;
 use crate::interest::InterestConfig;
 use crate::mirror::Mirror;
-use crate::{admission, inputs, interest, mirror, probes, sessions, stillness, traces};
+use crate::{inputs, interest, mirror, probes, sessions, stillness, traces};
 
 /// Adds the game to an app; called once per zone, gateway and client.
 pub type GameFn = Arc<dyn Fn(&mut App) + Send + Sync>;
@@ -160,6 +161,7 @@ impl Gateway {
         });
         app.add_plugins(LinkPlugin { accepts: true });
         (config.game)(&mut app);
+        inputs::count_from_zero();
         // Ticks come from the world, not from this app's time; timeouts and resends run on real time.
         app.world_mut().resource_mut::<Time<Virtual>>().pause();
         let (zones, map) = (links.len(), config.world.zone_map());
@@ -196,8 +198,8 @@ impl Gateway {
             .world_mut()
             .spawn((netcode, LocalAddr(io.local_addr()), Linked))
             .id();
-        let key = config.private_key;
-        let admits = move |request: &[u8]| admission::is_sealed(request, &key);
+        let admission = Admission::new(config.private_key);
+        let admits = move |peer: SocketAddr, request: &[u8]| admission.admit(peer, request);
         app.insert_resource(LinkEndpoint::server(io, server, Box::new(admits)));
         app.world_mut().trigger(Start { entity: server });
         app.world_mut().resource::<Zones>().send_to_all(&GatewayMessage::Resync);

@@ -175,6 +175,10 @@ fn forward(zones: &Zones, players: &mut Players, message: &mut InputMessage<Inpu
         refuse("implausible_tick");
         return;
     }
+    // Whom the client does not control was taken out before; a well-made one names its own entity in each message.
+    if message.inputs.is_empty() {
+        refuse("not_controlled");
+    }
     // A client controls one entity; naming it over and over would let one message fill the zone's queue.
     if message.inputs.len() > 1 {
         refuse("too_many_targets");
@@ -256,6 +260,23 @@ fn forward_actions(
                 zones.send_to(owned.zone, action);
             }
         }
+    }
+}
+
+/// Why inputs are refused.
+const REASONS: [&str; 6] = [
+    "flood",
+    "implausible_tick",
+    "not_controlled",
+    "too_many_targets",
+    "too_many_ticks",
+    "too_many_actions",
+];
+
+/// Counts what is refused from 0 on: an increase from nothing at all is none to who watches.
+pub(crate) fn count_from_zero() {
+    for reason in REASONS {
+        metrics::counter!(INPUTS_REFUSED, "reason" => reason).increment(0);
     }
 }
 

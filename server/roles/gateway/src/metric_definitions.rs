@@ -12,7 +12,9 @@ pub const GATEWAY_TICKS_INCOMPLETE: &str = "meridian_gateway_ticks_incomplete_to
 pub const GATEWAY_CLIENTS: &str = "meridian_gateway_clients";
 /// Entities mirrored.
 pub const GATEWAY_ENTITIES: &str = "meridian_gateway_entities";
-/// Inputs that were not forwarded, by `reason`.
+/// Inputs that were not forwarded, by `reason`: of a client that sends too many messages (`flood`), for a tick that is far from now
+/// (`implausible_tick`), of whom the client does not control (`not_controlled`), or more than a message may hold (`too_many_targets`, `too_many_ticks`,
+/// `too_many_actions`).
 pub const INPUTS_REFUSED: &str = "meridian_gateway_inputs_refused_total";
 /// Connections refused after authentication, by `reason`.
 pub const SESSIONS_REFUSED: &str = "meridian_gateway_sessions_refused_total";
