@@ -12,9 +12,9 @@ use meridian_rpc::MOVE_TICKS_MAX;
 
 use crate::error::CliError;
 
-pub use values::parse_duration;
+pub use values::{TIMEOUT_MAX, parse_duration};
 
-use values::{parse_area, parse_entity, parse_metres, parse_name, parse_part, parse_url};
+use values::{parse_area, parse_entity, parse_metres, parse_name, parse_part, parse_timeout, parse_url};
 
 /// Turns `--json` on, but for what means no.
 const JSON_VARIABLE: &str = "MERIDIAN_CLI_JSON";
@@ -25,11 +25,14 @@ $XDG_STATE_HOME/meridian (~/.local/state/meridian if that is not set). Later com
 
 Every answer comes with its latency, in milliseconds and in ticks of the world, and with the id of its trace. Of a move the server \
 says where the time went: route (to the zone), tick wait (for the next tick), simulate; the rest is network. A watch tells latency and \
-trace once, of its first answer (the live map when it ends); a position has the trace of the move that it shows, if there is one. Spans go to where \
-OTEL_EXPORTER_OTLP_ENDPOINT says, if it is set.
+trace once, of its first answer (the live map when it ends); a position has the trace of the move that it shows, if there is one. An error comes with \
+the trace of its action and the time until the answer, or until it failed without one.
+
+Spans go to where OTEL_EXPORTER_OTLP_ENDPOINT says, if it is set. With OTEL_METRICS_EXPORTER=otlp how long calls took goes there too, as a histogram, \
+every minute and at the end.
 
 With --json standard output has one JSON object per line: results have `command`, remarks and help have `notice`, errors, also of the \
-command line, have `error` (a word that stays the same), `code`, `message` and `exit_code`.
+command line, have `error` (a word that stays the same), `code`, `message` and `exit_code`, and `latency_ms` and `trace_id` of what they ended.
 
 SIGINT (Ctrl-C), SIGTERM and SIGHUP end what goes on; at once if it does not end within a second, or with a second signal. At the prompt of a \
 terminal Ctrl-C ends the command and the prompt goes on.
@@ -92,8 +95,8 @@ pub struct Options {
     #[arg(long, env = JSON_VARIABLE, value_parser = FalseyValueParser::new(), global = true)]
     pub json: bool,
 
-    /// How long an answer may take, such as 500ms, 10s or 1m; a watch has to begin within it
-    #[arg(long, value_name = "DURATION", env = "MERIDIAN_CLI_TIMEOUT", default_value = "10s", value_parser = parse_duration, global = true)]
+    /// How long an answer may take, such as 500ms or 2s, at most 10s, when servers give a call up; a watch has to begin within it
+    #[arg(long, value_name = "DURATION", env = "MERIDIAN_CLI_TIMEOUT", default_value = "10s", value_parser = parse_timeout, global = true)]
     pub timeout: Duration,
 }
 

@@ -8,15 +8,18 @@ pub mod walk;
 pub mod watch;
 pub mod zones;
 
+use std::time::Duration;
+
 use meridian_telemetry::{AttributeValue, TraceContext};
+use tonic::Code;
 
 use crate::cli::{Command, Options};
-use crate::client::{Client, Place};
+use crate::client::{Client, Latency, Place};
 use crate::error::{CliError, EXIT_OK};
 use crate::output::Output;
 use crate::session::{Sessions, StoredSession};
 use crate::signals::Signals;
-use crate::trace::{Action, ActionTrace, trace_id};
+use crate::trace::{Action, ActionTrace};
 
 /// What commands share, and what stays from one to the next at the prompt.
 pub struct Context {
@@ -59,16 +62,30 @@ impl Context {
     /// # Errors
     /// [`CliError::ServerUnreachable`], or [`CliError::TimedOut`].
     pub async fn client(&mut self) -> Result<Client, CliError> {
+        let server = self
+            .client
+            .as_ref()
+            .map_or(self.options.server.as_str(), Client::server);
+        if let Some(action) = &mut self.action {
+            action.asks(server);
+        }
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
         let client = Client::connect(&self.options.server, self.options.timeout, self.output).await?;
+        if let Some(action) = &mut self.action {
+            // An answer is waited for from now on.
+            action.asks(client.server());
+        }
         self.client = Some(client.clone());
         Ok(client)
     }
 
     /// Goes on with a connection: the next command asks where this one was sent.
     pub fn keep(&mut self, client: Client) {
+        if let Some(action) = &mut self.action {
+            action.was_sent_to(client.server());
+        }
         self.client = Some(client);
     }
 
@@ -108,6 +125,21 @@ impl Context {
         context
     }
 
+    /// The action's call was answered after so long: what is told of that.
+    pub fn answered(&mut self, latency: Duration, trace: TraceContext) -> Latency {
+        if let Some(action) = &mut self.action {
+            action.answered(latency);
+        }
+        Latency::new(latency, self.tick_rate_hz, trace)
+    }
+
+    /// A move of the action's stream was refused after so long; the stream goes on.
+    pub fn refused(&self, latency: Duration, code: Code) {
+        if let Some(action) = &self.action {
+            action.measure(latency, code);
+        }
+    }
+
     /// Tells more about the action in its span.
     pub fn attribute(&mut self, key: &'static str, value: impl Into<AttributeValue>) {
         if let Some(action) = &mut self.action {
@@ -132,11 +164,14 @@ impl Context {
             // The next command connects again, to the server that was named.
             self.client = None;
         }
-        let trace = self.action.take().map(|mut action| {
-            action.fail(error.word());
-            trace_id(&action.context())
-        });
-        self.output.error(error, trace)
+        let action = self.action.take().map(|action| action.fail(error));
+        self.output.error(error, action)
+    }
+
+    fn succeeded(&mut self) {
+        if let Some(action) = self.action.take() {
+            action.succeed();
+        }
     }
 }
 
@@ -169,11 +204,14 @@ async fn act(context: &mut Context, command: Command) -> Result<(), Ended> {
 fn end(context: &mut Context, done: Result<(), Ended>) -> u8 {
     match done {
         Ok(()) => {
-            context.action = None;
+            context.succeeded();
             EXIT_OK
         }
         // It was told where it happened; this is what the process ends with.
-        Err(Ended::Told(code)) => code,
+        Err(Ended::Told(code)) => {
+            context.succeeded();
+            code
+        }
         Err(Ended::Failed(error)) => context.failed(&error),
     }
 }

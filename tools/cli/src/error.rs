@@ -8,6 +8,8 @@ use meridian_rpc::code_name;
 use serde::Serialize;
 use tonic::{Code, Status};
 
+use crate::cli::TIMEOUT_MAX;
+use crate::output::milliseconds;
 use crate::signals::EndSignal;
 
 /// Exit code: done.
@@ -118,7 +120,7 @@ pub enum CliError {
         message: String,
     },
     /// No answer came in time.
-    #[error("no answer from {whom} within {}; --timeout gives it longer", human_duration(*.limit))]
+    #[error("no answer from {whom} within {}; {}", human_duration(*.limit), timeout_advice(*.limit))]
     TimedOut {
         /// Who did not answer.
         whom: String,
@@ -160,12 +162,21 @@ pub enum CliError {
     /// No threads or timers.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
-    /// Traces cannot be sent as the environment says.
-    #[error("cannot send traces: {0}")]
+    /// Traces and metrics cannot be sent as the environment says.
+    #[error("cannot send traces and metrics: {0}")]
     Telemetry(String),
     /// A signal asked for the end before it was done.
     #[error("interrupted by {}", .0.name())]
     Interrupted(EndSignal),
+}
+
+/// The action that an error has ended.
+#[derive(Debug)]
+pub struct FailedAction {
+    /// Its trace.
+    pub trace_id: String,
+    /// From the call to its answer, or until the action failed without one; none if it was never begun.
+    pub latency: Option<Duration>,
 }
 
 /// An error as `--json` tells it.
@@ -182,7 +193,10 @@ pub struct ErrorLine {
     /// The line of standard input that it is about, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// The trace of the call that failed, if one was made.
+    /// Milliseconds from the call to its answer, or until the action failed without one, if it was begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// The trace of the action that failed, if it was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
 }
@@ -243,8 +257,24 @@ impl CliError {
         }
     }
 
+    /// The gRPC status of the call that ended with it: the server's, or what gRPC has for what became of the call. None if no call did.
+    pub fn status_code(&self) -> Option<Code> {
+        match self {
+            Self::Refused(status) => Some(status.code()),
+            Self::MoveRefused { code, .. } => Some(*code),
+            Self::ServerUnreachable { .. } | Self::ConnectionLost { .. } | Self::StreamEnded { .. } => {
+                Some(Code::Unavailable)
+            }
+            Self::TimedOut { .. } => Some(Code::DeadlineExceeded),
+            Self::Malformed { .. } => Some(Code::Internal),
+            Self::Interrupted(_) => Some(Code::Cancelled),
+            _ => None,
+        }
+    }
+
     /// As `--json` tells it.
-    pub fn line(&self, trace_id: Option<String>) -> ErrorLine {
+    pub fn line(&self, action: Option<FailedAction>) -> ErrorLine {
+        let latency = action.as_ref().and_then(|action| action.latency);
         ErrorLine {
             error: self.word(),
             code: self.code(),
@@ -254,7 +284,8 @@ impl CliError {
                 Self::Line { line, .. } | Self::MoveRefused { line, .. } => Some(*line),
                 _ => None,
             },
-            trace_id,
+            latency_ms: latency.map(milliseconds),
+            trace_id: action.map(|action| action.trace_id),
         }
     }
 }
@@ -337,6 +368,14 @@ fn refusal_advice(status: &Status) -> String {
         "deadline" => "; it may have been done all the same".to_owned(),
         "unimplemented" => "; is this the gRPC address of a Meridian server of this version?".to_owned(),
         _ => String::new(),
+    }
+}
+
+fn timeout_advice(limit: Duration) -> &'static str {
+    if limit < TIMEOUT_MAX {
+        "--timeout gives it longer"
+    } else {
+        "try again in a moment"
     }
 }
 

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod commands;
 mod error;
+mod metric_definitions;
 mod output;
 mod prompt;
 mod session;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::error::CliError;
+use crate::error::{CliError, FailedAction};
 
 /// Where results go and how they look.
 #[derive(Clone, Copy, Debug)]
@@ -68,19 +68,24 @@ impl Output {
         Ok(())
     }
 
-    /// Prints an error, and tells its exit code.
-    pub fn error(self, error: &CliError, trace_id: Option<String>) -> u8 {
+    /// Prints an error with the action that it has ended, and tells its exit code.
+    pub fn error(self, error: &CliError, action: Option<FailedAction>) -> u8 {
         if matches!(error, CliError::OutputClosed) {
             return error.exit_code();
         }
         if self.is_json {
             // Who cannot be told of the error still sees the exit code.
-            let _ = self.json(&error.line(trace_id));
+            let _ = self.json(&error.line(action));
         } else {
-            match trace_id {
-                Some(trace) => complain(&format!("error: {error} (trace {trace})")),
-                None => complain(&format!("error: {error}")),
-            }
+            let told = match action {
+                Some(FailedAction {
+                    trace_id,
+                    latency: Some(latency),
+                }) => format!(" (after {:.2} ms, trace {trace_id})", milliseconds(latency)),
+                Some(FailedAction { trace_id, .. }) => format!(" (trace {trace_id})"),
+                None => String::new(),
+            };
+            complain(&format!("error: {error}{told}"));
         }
         error.exit_code()
     }

@@ -11,6 +11,7 @@ use meridian_autopilot::ScenarioKind;
 use meridian_ids::TickRate;
 
 use crate::bounds::Bounds;
+use crate::traces::Rules;
 
 const AFTER_HELP: &str = "\
 Exit code of a run: 0 when it was measured and within its bounds, 2 when a --max-... or --min-... bound is exceeded, 1 for
@@ -26,6 +27,7 @@ Examples:
   loadgen run --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611     a swarm against a cluster of two processes
   loadgen audit --admin http://127.0.0.1:7610 --admin http://127.0.0.1:7611   watches until Ctrl-C
   loadgen traces --min-complete 0.99                 collects what is exported to port 4317 until Ctrl-C
+  loadgen streams --streams 1000 --min-held 1000     streams of moves at a server's gRPC API, all at once
   loadgen run --scenario crossing --predict --link-delay 80 --max-correction-p99-cm 1 --max-respawns 0
   loadgen run --scenario camp --warmup 15 --stall-zone north-east --max-elsewhere-p99-ticks 3";
 
@@ -49,6 +51,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// Collect traces (OTLP over gRPC) while others run, and tell how complete those of stamped actions are, and where their time went
     Traces(TracesArgs),
+    /// Open streams of moves at a server's gRPC API, move on all of them at once, and tell how many hold
+    Streams(StreamsArgs),
     /// The stock server itself; `baseline` starts it
     #[command(hide = true)]
     BaselineServer {
@@ -159,6 +163,32 @@ pub struct TracesArgs {
     /// Exit with 2 if a smaller share of the probes has complete traces, from 0 to 1
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub min_complete: Option<f64>,
+    /// Clients of other players that must have seen a probe, or it is not complete; 0 where players may be alone
+    #[arg(long, value_name = "N", default_value_t = Rules::default().onlookers)]
+    pub onlookers: usize,
+}
+
+/// Arguments of `loadgen streams`.
+#[derive(Clone, Debug, Args)]
+pub struct StreamsArgs {
+    /// Where sessions are asked for
+    #[arg(long, default_value = "http://127.0.0.1:7600", value_name = "URL")]
+    pub server: String,
+    /// The gRPC API of a server
+    #[arg(long, default_value = "http://127.0.0.1:7650", value_name = "URL")]
+    pub rpc: String,
+    /// How many streams; sixteen are one player's
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    pub streams: u32,
+    /// For how long they are played once all are open, in seconds: one move a second on each
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Write what was found to this file, as JSON; if it cannot be written, nothing is opened
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Exit with 2 if fewer streams hold
+    #[arg(long, value_name = "N")]
+    pub min_held: Option<u64>,
 }
 
 fn share(text: &str) -> Result<f64, String> {

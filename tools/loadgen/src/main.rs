@@ -13,10 +13,11 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use meridian_loadgen::audit::command::{self as audit, AuditOptions};
 use meridian_loadgen::baseline::{self, BaselineOptions};
-use meridian_loadgen::cli::{AuditArgs, BaselineArgs, Cli, Command, RunArgs, SwarmArgs, TracesArgs};
+use meridian_loadgen::cli::{AuditArgs, BaselineArgs, Cli, Command, RunArgs, StreamsArgs, SwarmArgs, TracesArgs};
 use meridian_loadgen::report::Report;
+use meridian_loadgen::streams::{self, StreamsOptions};
 use meridian_loadgen::swarm::{self, SwarmOptions, demo_game};
-use meridian_loadgen::traces::{self, TracesOptions};
+use meridian_loadgen::traces::{self, Rules, TracesOptions};
 use meridian_loadgen::{metric_definitions, progress, table};
 use meridian_memory::Allocator;
 use meridian_telemetry::{ExportSettings, LogFormat, Metrics, TelemetryGuard, TelemetryOptions};
@@ -46,18 +47,17 @@ fn main() -> ExitCode {
         tracing::error!("{error:#}");
         ExitCode::FAILURE
     });
-    if telemetry.is_some_and(|telemetry| !telemetry.flush(FLUSH_TIME_MAX)) {
+    if !telemetry.flush(FLUSH_TIME_MAX) {
         tracing::warn!("the collector did not take all that was measured");
     }
     code
 }
 
 /// Logs, and what the environment asks for: traces of stamped actions, and what is measured, pushed while it is. Who collects traces tells none.
-fn install_telemetry(command: &Command) -> anyhow::Result<Option<TelemetryGuard>> {
+fn install_telemetry(command: &Command) -> anyhow::Result<TelemetryGuard> {
     let log_filter = env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned());
     if matches!(command, Command::Traces(_)) {
-        meridian_telemetry::install_logs(LogFormat::Pretty, &log_filter)?;
-        return Ok(None);
+        return meridian_telemetry::install_logs(LogFormat::Pretty, &log_filter);
     }
     let (service, instance) = ("meridian-loadgen", format!("loadgen-{}", process::id()));
     let is_pushed = ExportSettings::from_environment(service, &instance, true)?.has_metrics();
@@ -76,7 +76,7 @@ fn install_telemetry(command: &Command) -> anyhow::Result<Option<TelemetryGuard>
         log_filter,
         push_metrics: true,
     };
-    meridian_telemetry::install(options, metrics.as_ref()).map(Some)
+    meridian_telemetry::install(options, metrics.as_ref())
 }
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
@@ -95,6 +95,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Audit(args) => watch(&args),
         Command::Traces(args) => collect_traces(&args),
+        Command::Streams(args) => hold_streams(&args),
         Command::BaselineServer { world } => baseline::serve(&world).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -146,6 +147,9 @@ fn collect_traces(args: &TracesArgs) -> anyhow::Result<ExitCode> {
         listen: args.listen,
         seconds: args.seconds,
         spans: args.spans.clone(),
+        rules: Rules {
+            onlookers: args.onlookers,
+        },
         stop: stop_flag()?,
     };
     let report = traces::run(&options, |address| {
@@ -158,6 +162,26 @@ fn collect_traces(args: &TracesArgs) -> anyhow::Result<ExitCode> {
     writeln!(io::stdout(), "{}", table::traces(&report)).context("cannot write to standard output")?;
     let completeness = report.completeness().unwrap_or(0.0);
     if args.min_complete.is_some_and(|least| completeness < least) {
+        return Ok(ExitCode::from(EXIT_EXCEEDED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens streams and plays them, for as long as is asked for.
+fn hold_streams(args: &StreamsArgs) -> anyhow::Result<ExitCode> {
+    args.report.as_deref().map(ensure_writable).transpose()?;
+    let report = streams::run(&StreamsOptions {
+        server: args.server.clone(),
+        rpc: args.rpc.clone(),
+        streams: args.streams as usize,
+        play: args.seconds,
+    })?;
+    let text = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
+    if let Some(path) = &args.report {
+        fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    writeln!(io::stdout(), "{}", table::streams(&report)).context("cannot write to standard output")?;
+    if args.min_held.is_some_and(|least| report.held < least) {
         return Ok(ExitCode::from(EXIT_EXCEEDED));
     }
     Ok(ExitCode::SUCCESS)

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::histogram::Summary;
 
-pub use judge::{BEGUN_LATE, LEGS, judge};
+pub use judge::{APPLY_BY_ANOTHER, BEGUN_LATE, LEGS, Rules, judge};
 
 /// Between two looks whether the end has come.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -36,6 +36,8 @@ pub struct TracesOptions {
     pub seconds: Option<Duration>,
     /// Where every span is written, one JSON object a line.
     pub spans: Option<PathBuf>,
+    /// When a probe is complete.
+    pub rules: Rules,
     /// Set when it is to end.
     pub stop: Arc<AtomicBool>,
 }
@@ -53,6 +55,12 @@ pub struct Span {
     pub name: String,
     /// Which process told it, `service.name/service.instance.id`.
     pub process: String,
+    /// The entity that it tells of, as it is logged; empty if it names none.
+    #[serde(default)]
+    pub entity: String,
+    /// The number of the action that it tells of.
+    #[serde(default)]
+    pub sequence: Option<u32>,
     /// When it began, in microseconds of the Unix epoch, by that process's clock.
     pub began_us: u64,
     /// How long it took, in microseconds.
@@ -68,15 +76,15 @@ pub struct TracesReport {
     pub spans: u64,
     /// Spans of more traces than are kept.
     pub spans_not_kept: u64,
-    /// Probes whose player saw their echo; those of the last seconds are left out, for not all of their spans have come.
+    /// Probes of which anything was told; those of the last seconds are left out, for not all of their spans have come.
     pub probes: u64,
-    /// Those of which every leg was told.
+    /// Those whose player saw their echo, and of which every leg was told.
     pub complete: u64,
-    /// Legs that were not told, and of how many probes.
+    /// Legs that were not told, and of how many probes. What only another client can tell is named [`APPLY_BY_ANOTHER`].
     pub missing: BTreeMap<String, u64>,
     /// Spans whose parent was not told.
     pub orphans: BTreeMap<String, u64>,
-    /// Probes without an echo.
+    /// Probes whose player gave up waiting for their echo.
     pub unanswered: u64,
     /// Complete probes that another client saw.
     pub observed: u64,
@@ -130,5 +138,5 @@ pub fn run(options: &TracesOptions, listening: impl FnOnce(SocketAddr)) -> anyho
         }
         file.flush().context("cannot write the spans")?;
     }
-    Ok(judge(&collected.spans, collected.not_kept))
+    Ok(judge(&collected.spans, collected.not_kept, options.rules))
 }

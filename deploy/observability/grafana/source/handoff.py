@@ -47,7 +47,7 @@ def dashboard():
               prometheus('sum by (reason) (increase(meridian_bus_unreadable_records_total{instance=~"$instance"}[10m]))', "records, {{reason}}"),
               prometheus('sum by (stream, reason) (increase(meridian_bus_dead_letters_total{instance=~"$instance"}[10m]))', "{{stream}}, {{reason}}"),
               thresholds=ANY_IS_BAD),
-        graph("Lost with an instance", "The tick of the newest record that an instance found when it claimed its zone; it changes when a zone changes hands.", "short",
+        graph("Lost with an instance", "The tick of the oldest record of a player that an instance found when it claimed its zone; it changes when a zone changes hands.", "short",
               prometheus('max by (zone) (meridian_zone_claimed_after_tick{zone=~"$zone"})', "{{zone}}")),
 
         row("For longer (InfluxDB)"),

@@ -5,7 +5,13 @@ use std::time::Duration;
 use anyhow::Context;
 use tracing_subscriber::Registry;
 
-use crate::{LogFormat, Metrics, export::Exporter, logs::install_logs_with, settings::ExportSettings, trace};
+use crate::{
+    LogFormat, Metrics,
+    export::Exporter,
+    logs::{self, LogGuard},
+    settings::ExportSettings,
+    trace,
+};
 
 /// How a process wants to be told of.
 #[derive(Clone, Debug)]
@@ -23,10 +29,23 @@ pub struct TelemetryOptions {
     pub push_metrics: bool,
 }
 
-/// Sends what is queued when it is dropped, for two seconds at most: to be held until the process ends.
-#[must_use = "dropping it ends the export"]
+/// Sends what is queued and writes what was logged when it is dropped, for two and a half seconds at most: to be held until the process ends.
+#[must_use = "dropping it ends the export, and what is logged later may be lost"]
 pub struct TelemetryGuard {
     exporter: Option<Exporter>,
+    /// After the exporter, which logs what it could not send.
+    _logs: LogGuard,
+}
+
+/// Installs the process's log collector alone. `filter` is in the syntax of `RUST_LOG`, for example `info,meridian_zone=debug`.
+///
+/// # Errors
+/// The filter does not parse, a collector is installed already, or the system gives no thread.
+pub fn install_logs(format: LogFormat, filter: &str) -> anyhow::Result<TelemetryGuard> {
+    Ok(TelemetryGuard {
+        exporter: None,
+        _logs: logs::install(format, filter, None)?,
+    })
 }
 
 /// Installs the process's log collector and, if the environment names an endpoint, the export of traces and the push of `metrics`.
@@ -38,7 +57,7 @@ pub fn install(options: TelemetryOptions, metrics: Option<&Metrics>) -> anyhow::
     let settings = ExportSettings::from_environment(options.service, &options.instance, options.push_metrics)?;
     let exporter = Exporter::start(settings, metrics)?;
     let span_layer = exporter.as_ref().and_then(Exporter::span_layer::<Registry>);
-    install_logs_with(options.log_format, &options.log_filter, span_layer)?;
+    let logs = logs::install(options.log_format, &options.log_filter, span_layer)?;
     if let Some(queue) = exporter.as_ref().and_then(Exporter::queue) {
         // Only one log collector is ever installed, and so only one queue.
         trace::install_queue(queue.clone())
@@ -46,7 +65,7 @@ pub fn install(options: TelemetryOptions, metrics: Option<&Metrics>) -> anyhow::
             .context("traces are exported already")?;
         trace::set_tracing(true);
     }
-    Ok(TelemetryGuard { exporter })
+    Ok(TelemetryGuard { exporter, _logs: logs })
 }
 
 impl TelemetryGuard {

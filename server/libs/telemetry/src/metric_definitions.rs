@@ -55,7 +55,18 @@ pub const METRIC_PUSHES: &str = "meridian_telemetry_metric_pushes_total";
 /// Points that a collector refused of pushes that it took.
 pub const METRIC_POINTS_REFUSED: &str = "meridian_telemetry_metric_points_refused_total";
 
-/// Describes the metrics of this crate's own.
+/// Lines of the log that were dropped: who reads standard error did not keep up.
+pub const LOG_LINES_DROPPED: &str = "meridian_telemetry_log_lines_dropped_total";
+
+/// Describes what is counted of the log.
+pub(crate) fn describe_logs() {
+    describe_counter!(
+        LOG_LINES_DROPPED,
+        "lines of the log that were dropped, for who reads it did not keep up"
+    );
+}
+
+/// Describes the metrics of what is exported.
 pub(crate) fn describe() {
     describe_counter!(SPANS_EXPORTED, "spans that a collector has taken");
     describe_counter!(SPANS_DROPPED, "spans that no collector will get, by reason");

@@ -49,5 +49,9 @@ pub const ATTRIBUTE_RPC_SYSTEM: &str = "rpc.system.name";
 pub const ATTRIBUTE_RPC_METHOD: &str = "rpc.method";
 /// The status of the answer by its name, for example `OK`.
 pub const ATTRIBUTE_RPC_STATUS_CODE: &str = "rpc.response.status_code";
+/// Of a call that this process makes: the host of the server that is asked, a name or an address.
+pub const ATTRIBUTE_SERVER_ADDRESS: &str = "server.address";
+/// Its port.
+pub const ATTRIBUTE_SERVER_PORT: &str = "server.port";
 /// The value of [`ATTRIBUTE_RPC_SYSTEM`] for gRPC.
 pub const RPC_SYSTEM_GRPC: &str = "grpc";

@@ -132,7 +132,7 @@ impl Drop for Call {
     }
 }
 
-/// A request was answered before it was a call.
+/// A request was answered that was no call of the service, or before it was one.
 pub(crate) fn answered_unseen(method: Option<Method>, code: Code) {
     let method = method.map_or("other", Method::name);
     counter!(RPC_CALLS, "method" => method, "code" => code_name(code)).increment(1);

@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::limits::Seats;
+use crate::limits::{STANDARD_STREAMS_PER_CONNECTION_MAX, Seats};
 use crate::metric_definitions::RPC_CONNECTIONS_REFUSED;
 
 /// Bytes that begin an HTTP/2 connection (RFC 9113, section 3.4). From then on its keep-alive looks after it.
@@ -58,6 +58,8 @@ pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
     /// Ends the connection.
     pub(crate) cut: CancellationToken,
+    /// For its streams that need no token.
+    pub(crate) standard_streams: Seats,
 }
 
 /// A connection that counts.
@@ -77,6 +79,10 @@ impl Connection {
         let peer = Peer {
             address: stream.peer_addr().ok(),
             cut: cut.child_token(),
+            standard_streams: Seats::new(
+                STANDARD_STREAMS_PER_CONNECTION_MAX,
+                "streams of health and reflection over this connection",
+            ),
         };
         Self {
             stream,

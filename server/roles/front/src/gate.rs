@@ -1,10 +1,9 @@
-//! What stands before the API: no request takes for ever, and what is answered before a call of the service sees it is in the table of errors too.
+//! What stands before each service: no request takes for ever, and what is answered before a call of the service sees it is in the table of errors too.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use meridian_rpc::v1::game_server_server::GameServerServer;
 use meridian_rpc::{ErrorWord, refusal};
 use tokio::time::timeout_at;
 use tonic::body::Body;
@@ -15,27 +14,30 @@ use tonic::{Code, Status};
 use crate::call::{Method, answered_unseen};
 use crate::limits::given_up_at;
 use crate::routing::too_late;
-use crate::service::Service;
 
 /// When a request came: its body may come much later.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrived(pub(crate) Instant);
 
-/// The API behind its gate.
+/// A service behind its gate.
 #[derive(Clone)]
-pub(crate) struct Gate(pub(crate) GameServerServer<Service>);
+pub(crate) struct Gate<S>(pub(crate) S);
 
-impl NamedService for Gate {
-    const NAME: &'static str = GameServerServer::<Service>::NAME;
+impl<S: NamedService> NamedService for Gate<S> {
+    const NAME: &'static str = S::NAME;
 }
 
-impl HttpService<http::Request<Body>> for Gate {
+impl<S> HttpService<http::Request<Body>> for Gate<S>
+where
+    S: HttpService<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Self::Error>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        HttpService::<http::Request<Body>>::poll_ready(&mut self.0, context)
+        self.0.poll_ready(context)
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
@@ -50,12 +52,17 @@ impl HttpService<http::Request<Body>> for Gate {
                 return Ok(refused(method, &too_late()));
             };
             let response = answered?;
-            let Some(status) = Status::from_header_map(response.headers()) else {
-                return Ok(response);
-            };
+            // What has no status yet is answered, or has begun.
+            let status = Status::from_header_map(response.headers()).unwrap_or_else(|| Status::ok(""));
             match status.code() {
                 Code::Internal | Code::OutOfRange => Ok(refused(method, &tabled(status))),
-                _ => Ok(response),
+                code => {
+                    // Calls of the game's service count themselves.
+                    if method.is_none() {
+                        answered_unseen(None, code);
+                    }
+                    Ok(response)
+                }
             }
         })
     }

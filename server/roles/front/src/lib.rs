@@ -22,6 +22,7 @@ mod players;
 mod routing;
 mod server;
 mod service;
+mod standard;
 mod watch;
 mod zones;
 

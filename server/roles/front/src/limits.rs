@@ -18,12 +18,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::codegen::http::HeaderMap;
 
-/// How long a call without a deadline has.
-pub(crate) const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
+/// How long a call has at most, and one that says nothing of it.
+pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(10);
 /// Metadata of a request, in bytes: a token and a trace are below one KiB.
 pub(crate) const METADATA_BYTES_MAX: u32 = 16 * 1024;
 /// A request's message, in bytes: 1,024 entities by their longest numbers are a sixth of it.
 pub(crate) const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// What health or reflection is asked, in bytes: the name of a service, of a symbol or of a file.
+pub(crate) const QUESTION_BYTES_MAX: usize = 4 * 1024;
+/// What they answer, in bytes: the longest is a file's descriptor, of 13 KiB.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Streams of health and reflection at once: one for each balancer or tool, with room.
+pub(crate) const STANDARD_STREAMS_MAX: u32 = 256;
+/// Those of one connection.
+pub(crate) const STANDARD_STREAMS_PER_CONNECTION_MAX: u32 = 8;
 /// Calls and streams of one connection at once; those beyond wait at the caller. A process that plays for a thousand players has one connection.
 pub(crate) const STREAMS_PER_CONNECTION: u32 = 2_048;
 /// Streams of one kind that one player may have open: one for each of its devices and tools, with room.
@@ -86,7 +94,7 @@ pub(crate) fn peer_key(peer: IpAddr) -> PeerKey {
 }
 
 /// So many of something at once.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seats {
     free: Arc<Semaphore>,
     what: &'static str,
@@ -213,7 +221,7 @@ pub(crate) fn given_up_at(arrived: Instant, headers: &HeaderMap) -> Instant {
 }
 
 fn timeout_and_answer(headers: &HeaderMap) -> (Duration, Duration) {
-    let timeout = timeout_of(headers).map_or(DEADLINE_DEFAULT, |timeout| timeout.min(DEADLINE_DEFAULT));
+    let timeout = timeout_of(headers).map_or(DEADLINE_MAX, |timeout| timeout.min(DEADLINE_MAX));
     let for_the_answer = (timeout / ANSWER_SHARE).clamp(ANSWER_TIME_MIN, ANSWER_TIME_MAX);
     (timeout, for_the_answer)
 }

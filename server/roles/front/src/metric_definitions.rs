@@ -2,10 +2,12 @@
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
-/// Calls that have ended, by `method` and `code`: the name of the gRPC status code. A stream is one call.
+/// Calls that have ended, by `method` and `code`: the name of the gRPC status code. A stream is one call. Calls of health and reflection, and of what is
+/// no method, are `other`; their streams count when they begin.
 pub(crate) const RPC_CALLS: &str = "meridian_rpc_calls_total";
 
-/// From the arrival of a call to its answer, by `method`. Streams are not timed, each move of a `Play` stream is, as `Play`.
+/// From the arrival of a call to its answer, by `method`: `rpc.server.call.duration` of OpenTelemetry's conventions. Streams are not timed, each move of a
+/// `Play` stream is, as `Play`.
 pub(crate) const RPC_CALL_SECONDS: &str = "meridian_rpc_call_seconds";
 
 /// Streams that are open, by `kind`: `play` or `watch`.

@@ -21,7 +21,7 @@ use crate::arguments;
 use crate::call::{Call, Method, OpenStream, timed};
 use crate::gate::tabled;
 use crate::identity::Caller;
-use crate::limits::{DEADLINE_DEFAULT, PlayerSeat};
+use crate::limits::{DEADLINE_MAX, PlayerSeat};
 use crate::players::Playing;
 use crate::routing::{Begun, Errand, Target, Walk, Ways, Wish, too_late};
 use crate::service::{Front, moved, stopping};
@@ -198,7 +198,7 @@ impl Play {
     fn begin(&mut self, walk: Walk, target: Option<Target>, arrived: Instant) -> Begun {
         let caller = Caller {
             arrived,
-            deadline: arrived + DEADLINE_DEFAULT,
+            deadline: arrived + DEADLINE_MAX,
             ..self.caller.clone()
         };
         let errand = Errand {

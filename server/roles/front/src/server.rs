@@ -17,8 +17,12 @@ use tonic_health::server::health_reporter;
 use crate::care::care;
 use crate::connection::connections;
 use crate::gate::Gate;
-use crate::limits::{METADATA_BYTES_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION, Seats};
+use crate::limits::{
+    ANSWER_BYTES_MAX, METADATA_BYTES_MAX, QUESTION_BYTES_MAX, REQUEST_BYTES_MAX, STANDARD_STREAMS_MAX,
+    STREAMS_PER_CONNECTION, Seats,
+};
 use crate::service::{Front, Service};
+use crate::standard::Standard;
 use crate::{FrontContext, health, metric_definitions};
 
 /// How often a connection is asked whether its peer is still there, and how long that may take to say so.
@@ -53,11 +57,17 @@ pub async fn serve(listener: TcpListener, context: FrontContext, stop: Shutdown)
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .context("the descriptors of the API")?;
+        .context("the descriptors of the API")?
+        .max_decoding_message_size(QUESTION_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let health = health
+        .max_decoding_message_size(QUESTION_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let standard_seats = Seats::new(STANDARD_STREAMS_MAX, "streams of health and reflection");
     let services = server()
         .add_service(Gate(game_server))
-        .add_service(health)
-        .add_service(reflection);
+        .add_service(Gate(Standard::new(health, &standard_seats)))
+        .add_service(Gate(Standard::new(reflection, &standard_seats)));
     let incoming = connections(listener, seats, cut.clone());
     let drained = drain.clone().cancelled_owned();
     let mut serving = pin!(services.serve_with_incoming_shutdown(incoming, drained));

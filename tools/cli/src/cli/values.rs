@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::WatchedArea;
 
-/// Longest `--timeout`, and longest `--seconds`.
+/// Longest `--timeout`: servers give a call no more.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// Longest `--seconds`, and longest `wait` of `play`.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Farthest walk of one command, in metres: from end to end of a large world, and thirty minutes on foot.
 const METRES_MAX: f32 = 10_000.0;
@@ -26,6 +28,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         Some(duration) if !duration.is_zero() && duration <= DURATION_MAX => Ok(duration),
         _ => Err("a duration is a number above 0 with ms, s or m, of a day at most, such as 500ms or 10s".to_owned()),
     }
+}
+
+/// Reads a duration that an answer may take.
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = parse_duration(text)?;
+    if timeout > TIMEOUT_MAX {
+        return Err(format!(
+            "an answer takes {} s at most: servers give a call up then",
+            TIMEOUT_MAX.as_secs()
+        ));
+    }
+    Ok(timeout)
 }
 
 /// Takes `127.0.0.1:7650` too. TLS is not spoken: the API is for the machine or the private network of the servers.
@@ -126,6 +140,15 @@ mod tests {
         }
         for wrong in ["", "0", "-1s", "nan", "inf", "1h", "ms", "25000m", "1e300s"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_answer_may_take_ten_seconds_and_no_longer() {
+        assert_eq!(parse_timeout("10s"), Ok(TIMEOUT_MAX));
+        assert_eq!(parse_timeout("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["10001ms", "1m", "0", "soon"] {
+            assert!(parse_timeout(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -64,7 +64,7 @@ pub async fn run(context: &mut Context) -> Result<(), Ended> {
             ServingStatus::NotServing => "not_serving",
             ServingStatus::Unknown | ServingStatus::ServiceUnknown => "unknown",
         },
-        latency: Latency::new(latency, context.tick_rate_hz(), trace),
+        latency: context.answered(latency, trace),
     };
     context.output.result(&result)?;
     match status {

@@ -76,7 +76,7 @@ pub async fn run(context: &mut Context) -> Result<(), Ended> {
         tick_rate_hz: joined.tick_rate_hz,
         walk_speed_mps: joined.walk_speed_mps,
         session: origin,
-        latency: Latency::new(answer.latency, Some(joined.tick_rate_hz), trace),
+        latency: context.answered(answer.latency, trace),
     };
     Ok(context.output.result(&result)?)
 }

@@ -45,7 +45,7 @@ pub async fn run(context: &mut Context) -> Result<(), Ended> {
         command: "leave",
         player: PlayerId(session.player_id).to_string(),
         name: session.name,
-        latency: Latency::new(answer.latency, context.tick_rate_hz(), trace),
+        latency: context.answered(answer.latency, trace),
     };
     Ok(context.output.result(&result)?)
 }

@@ -4,7 +4,7 @@ mod input;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use meridian_rpc::MOVE_TICKS_MAX;
@@ -19,9 +19,9 @@ use tonic::{Code, Streaming};
 use super::walk::{Moved, Walk};
 use super::{Context, Ended};
 use crate::client::{Answer, CallKind, Client, Latency};
-use crate::error::{CliError, printable};
+use crate::error::{CliError, FailedAction, printable};
 use crate::session::StoredSession;
-use crate::trace::Action;
+use crate::trace::{Action, trace_id};
 
 use input::{Input, Line};
 
@@ -200,6 +200,7 @@ impl Play {
                     line: line.number,
                     message,
                 },
+                None,
             ),
         }
     }
@@ -224,10 +225,11 @@ impl Play {
                 .client
                 .malformed(format!("an answer to move {}, which was not asked", answer.sequence)));
         };
+        let latency = sent.at.elapsed();
         match answer.outcome {
             Some(Outcome::Moved(moved)) => {
-                let latency = sent.at.elapsed();
                 let moved = Moved::read(moved, latency).map_err(|reason| self.client.malformed(reason))?;
+                let latency = context.answered(latency, self.trace);
                 context.output.result(&PlayResult {
                     command: "play",
                     line: sent.line,
@@ -237,25 +239,28 @@ impl Play {
                     ticks: sent.message.ticks,
                     jump: sent.message.jump,
                     moved: &moved,
-                    latency: Latency::new(latency, context.tick_rate_hz(), self.trace),
+                    latency,
                 })
             }
             Some(Outcome::Refused(refusal)) => {
+                let code = Code::from(refusal.code);
                 let error = CliError::MoveRefused {
                     line: sent.line,
-                    code: Code::from(refusal.code),
+                    code,
                     word: refusal.error,
                     message: printable(&refusal.message),
                 };
-                self.fail(context, &error)
+                context.refused(latency, code);
+                self.fail(context, &error, Some(latency))
             }
             None => Err(self.client.malformed("an answer without an outcome")),
         }
     }
 
-    /// Tells what went wrong with one line. The others go on.
-    fn fail(&mut self, context: &mut Context, error: &CliError) -> Result<(), CliError> {
-        context.output.error(error, Some(crate::trace::trace_id(&self.trace)));
+    /// Tells what went wrong with one line, and after how long if it was sent. The others go on.
+    fn fail(&mut self, context: &mut Context, error: &CliError, latency: Option<Duration>) -> Result<(), CliError> {
+        let trace_id = trace_id(&self.trace);
+        context.output.error(error, Some(FailedAction { trace_id, latency }));
         self.failed.get_or_insert(error.exit_code());
         Ok(())
     }

@@ -185,6 +185,7 @@ pub async fn run(context: &mut Context, arguments: &MoveArgs) -> Result<(), Ende
         context.keep(client);
         progress.walked(moved.place.tick, moved.last_tick, ticks);
         context.attribute_place(&moved.place);
+        let latency = context.answered(answer.latency, trace);
         context.output.result(&MoveResult {
             command: "move",
             part: progress.parts(),
@@ -194,7 +195,7 @@ pub async fn run(context: &mut Context, arguments: &MoveArgs) -> Result<(), Ende
             jump: walk.jump && is_first,
             ticks_left: progress.left(),
             moved: &moved,
-            latency: Latency::new(answer.latency, context.tick_rate_hz(), trace),
+            latency,
             title: &walk.title,
         })?;
         let clock = TickClock::new(&moved, answered, context.tick_rate_hz());

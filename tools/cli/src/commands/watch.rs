@@ -14,7 +14,7 @@ use tonic::Streaming;
 
 use super::{Context, Ended, zones};
 use crate::cli::WatchArgs;
-use crate::client::{CallKind, Client, Latency, Place, check_place};
+use crate::client::{CallKind, Client, Place, check_place};
 use crate::error::CliError;
 use crate::signals::Signals;
 use crate::trace::{Action, trace_id};
@@ -163,11 +163,11 @@ async fn open(
 }
 
 /// Tells how long the first answer took, and the trace of the watch.
-fn tell_first_answer(context: &Context, end: &WatchEnd, trace: TraceContext) -> Result<(), CliError> {
+fn tell_first_answer(context: &mut Context, end: &WatchEnd, trace: TraceContext) -> Result<(), CliError> {
     let Some(first_answer) = end.first_answer else {
         return Ok(());
     };
-    let latency = Latency::new(first_answer, context.tick_rate_hz(), trace);
+    let latency = context.answered(first_answer, trace);
     let message = format!("first answer of the watch after {latency}  trace {}", latency.trace_id);
     context.output.notice_with("watching", &message, &latency)
 }
@@ -197,7 +197,7 @@ fn request(arguments: &WatchArgs) -> Result<WatchPositionsRequest, CliError> {
 }
 
 async fn print(
-    context: &Context,
+    context: &mut Context,
     client: &Client,
     mut answers: Streaming<WatchPositionsResponse>,
     end: &mut WatchEnd,

@@ -143,7 +143,7 @@ pub async fn run(context: &mut Context) -> Result<(), Ended> {
         world: answer.value.world,
         tick_rate_hz: answer.value.tick_rate_hz,
         zones: zones.map_err(|reason| client.malformed(reason))?,
-        latency: Latency::new(answer.latency, Some(answer.value.tick_rate_hz), trace),
+        latency: context.answered(answer.latency, trace),
     };
     context.keep(client);
     Ok(context.output.result(&result)?)

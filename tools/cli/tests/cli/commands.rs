@@ -194,6 +194,8 @@ fn play_sends_lines_as_they_come_and_tells_each_answer() {
         .map(|line| line["line"].as_u64())
         .collect();
     assert_eq!(wrong, [Some(5), Some(6)], "{run:?}");
+    let mut unsent = lines.iter().filter(|line| line["error"] == "usage");
+    assert!(unsent.all(|line| line["latency_ms"].is_null()), "{run:?}");
     assert_eq!(run.code, 2, "the code of the first line that failed: {run:?}");
 }
 
@@ -210,6 +212,8 @@ fn play_tells_what_the_server_refuses_and_goes_on() {
         .map(|line| (line["error"].clone(), line["code"].clone()))
         .collect();
     assert_eq!(words, vec![("zone_away".into(), "UNAVAILABLE".into()); 2], "{run:?}");
+    let has_latency = |line: &Value| line["latency_ms"].as_f64().is_some_and(|latency| latency > 0.0);
+    assert!(run.json().iter().all(has_latency), "{run:?}");
     assert_eq!(run.code, 6, "{run:?}");
 }
 

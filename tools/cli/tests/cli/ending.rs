@@ -58,7 +58,7 @@ fn a_call_that_is_not_answered_ends_with_a_signal() {
     for (signal, code) in ENDING {
         let (server, cli) = joined();
         server.world().fault = Fault::Silent;
-        let running = cli.start(&["--json", "--timeout", "1m", "move", "north", "--ticks", "1"]);
+        let running = cli.start(&["--json", "--timeout", "10s", "move", "north", "--ticks", "1"]);
         wait_for_call(&server, "Move");
         kill_process(running.pid(), signal).unwrap();
         let run = running.end();
@@ -76,7 +76,7 @@ fn a_watch_of_a_server_that_says_nothing_ends_with_a_signal() {
     for (signal, _) in ENDING {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", silent.local_addr().unwrap());
-        let running = cli.start(&["--server", &address, "--timeout", "1m", "watch", "--plain"]);
+        let running = cli.start(&["--server", &address, "--timeout", "10s", "watch", "--plain"]);
         let _connection = silent.accept().unwrap();
         kill_process(running.pid(), signal).unwrap();
         let run = running.end();
@@ -141,7 +141,7 @@ fn a_signal_ends_a_command_of_a_piped_prompt_and_the_lines_after_it() {
     for (signal, code) in ENDING {
         let (server, cli) = joined();
         server.world().fault = Fault::Silent;
-        let mut running = cli.start(&["--json", "--timeout", "1m"]);
+        let mut running = cli.start(&["--json", "--timeout", "10s"]);
         let mut input = running.child.stdin.take().unwrap();
         input.write_all(b"move north --ticks 1\nleave\n").unwrap();
         wait_for_call(&server, "Move");

@@ -87,6 +87,10 @@ fn a_server_that_is_not_there_is_named() {
         (&error["error"], error["trace_id"].as_str().map(str::len)),
         (&"server_unreachable".into(), Some(32))
     );
+    assert!(
+        error["latency_ms"].as_f64().is_some_and(|latency| latency > 0.0),
+        "{error}"
+    );
 }
 
 #[test]
@@ -156,7 +160,12 @@ fn an_answer_that_does_not_come_is_waited_for_as_long_as_was_said() {
         .json(&["--timeout", "300ms", "move", "north", "--ticks", "1"])
         .error();
     assert_eq!((&error["error"], &error["exit_code"]), (&"timed_out".into(), &6.into()));
-    assert!(error["message"].as_str().unwrap().contains("0.3 s"), "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("0.3 s; --timeout gives it longer"), "{error}");
+    assert!(
+        error["latency_ms"].as_f64().is_some_and(|latency| latency >= 300.0),
+        "{error}"
+    );
 }
 
 #[test]
@@ -171,7 +180,10 @@ fn a_zone_that_is_away_can_be_asked_again() {
         run.err.contains("no zone has the entity now; try again in a moment"),
         "{run:?}"
     );
-    assert!(run.err.contains("trace "), "{run:?}");
+    assert!(
+        run.err.contains(" (after ") && run.err.contains(" ms, trace "),
+        "{run:?}"
+    );
 }
 
 #[test]
@@ -184,6 +196,7 @@ fn a_wrong_command_line_is_told_with_what_is_right() {
         (&["move", "--dx", "1", "--dz", "0", "--ticks", "61"], "1..=60"),
         (&["watch", "--area", "1,2,3"], "x0,z0,x1,z1"),
         (&["--timeout", "soon", "zones"], "500ms"),
+        (&["--timeout", "1m", "zones"], "10 s at most"),
         (&["--server", "https://127.0.0.1:1", "zones"], "http://"),
         (&["--name", "\u{202e}", "join"], "invisible"),
     ] {
@@ -255,6 +268,8 @@ fn a_vector_that_is_too_long_is_refused_before_anybody_is_asked() {
     let error = cli.json(&["move", "--dx", "1", "--dz", "1", "--ticks", "3"]).error();
     assert_eq!((&error["error"], &error["exit_code"]), (&"usage".into(), &2.into()));
     assert!(server.world().traces.iter().all(|(method, _)| *method != "Move"));
+    let before_any_action = cli.json(&["--timeout", "1m", "zones"]).error();
+    assert!(before_any_action["latency_ms"].is_null(), "{before_any_action}");
 }
 
 #[test]

@@ -195,7 +195,7 @@ fn an_interrupt_ends_the_command_and_not_the_prompt() {
     let server = TestServer::start();
     let cli = Program::of(&server);
     cli.json(&["join"]).result();
-    let mut terminal = Terminal::start(&cli, "--timeout 1m");
+    let mut terminal = Terminal::start(&cli, "--timeout 10s");
     terminal.wait_for("meridian> ", 1);
     server.world().fault = Fault::Silent;
     terminal.type_keys("move north --ticks 1\r");

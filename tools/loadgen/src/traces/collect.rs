@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use meridian_telemetry::span_definitions::{ATTRIBUTE_ENTITY, ATTRIBUTE_SEQUENCE};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span as Message;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -44,21 +47,7 @@ impl TraceService for Sink {
                     collected.not_kept += 1;
                     continue;
                 }
-                let took_ns = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
-                let is_error = span
-                    .status
-                    .as_ref()
-                    .is_some_and(|status| status.code() == StatusCode::Error);
-                collected.spans.push(Span {
-                    trace: hex(&span.trace_id),
-                    span: hex(&span.span_id),
-                    parent: hex(&span.parent_span_id),
-                    name: span.name,
-                    process: process.clone(),
-                    began_us: span.start_time_unix_nano / 1_000,
-                    took_us: took_ns / 1_000,
-                    is_error,
-                });
+                collected.spans.push(to_span(span, process.clone()));
             }
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
@@ -85,23 +74,89 @@ pub(super) async fn collect(
     Ok(std::mem::take(&mut *collected))
 }
 
-fn process_of(resource: Option<&Resource>) -> String {
-    let text = |key: &str| {
-        let attributes = &resource?.attributes;
-        let value = attributes
-            .iter()
-            .find(|attribute| attribute.key == key)?
-            .value
-            .as_ref()?;
-        match value.value.as_ref()? {
-            Value::StringValue(text) => Some(text.clone()),
-            _ => None,
-        }
+fn to_span(message: Message, process: String) -> Span {
+    let took_ns = message.end_time_unix_nano.saturating_sub(message.start_time_unix_nano);
+    let is_error = message
+        .status
+        .as_ref()
+        .is_some_and(|status| status.code() == StatusCode::Error);
+    let sequence = match value_of(&message.attributes, ATTRIBUTE_SEQUENCE) {
+        Some(Value::IntValue(sequence)) => u32::try_from(*sequence).ok(),
+        _ => None,
     };
-    let part = |key| text(key).unwrap_or_default();
+    Span {
+        trace: hex(&message.trace_id),
+        span: hex(&message.span_id),
+        parent: hex(&message.parent_span_id),
+        entity: text_of(&message.attributes, ATTRIBUTE_ENTITY),
+        sequence,
+        name: message.name,
+        process,
+        began_us: message.start_time_unix_nano / 1_000,
+        took_us: took_ns / 1_000,
+        is_error,
+    }
+}
+
+fn process_of(resource: Option<&Resource>) -> String {
+    let attributes = resource
+        .map(|resource| resource.attributes.as_slice())
+        .unwrap_or_default();
+    let part = |key| text_of(attributes, key);
     format!("{}/{}", part("service.name"), part("service.instance.id"))
+}
+
+fn value_of<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+    let attribute = attributes.iter().find(|attribute| attribute.key == key)?;
+    attribute.value.as_ref()?.value.as_ref()
+}
+
+/// An attribute that is text; empty if there is none.
+fn text_of(attributes: &[KeyValue], key: &str) -> String {
+    match value_of(attributes, key) {
+        Some(Value::StringValue(text)) => text.clone(),
+        _ => String::new(),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use meridian_ids::WorldEntityId;
+    use meridian_telemetry::{ProbeSpan, ProbeTrace};
+    use opentelemetry_proto::tonic::common::v1::AnyValue;
+
+    use super::*;
+
+    #[test]
+    fn a_span_keeps_whose_action_it_tells_of() {
+        let probe = ProbeTrace {
+            entity: WorldEntityId(0x1_0000_0003),
+            sequence: 43,
+        };
+        let now = Instant::now();
+        let leg = probe.leg(ProbeSpan::GatewayReceive, (now, now));
+        let attribute = |key: &str, value| KeyValue {
+            key: key.to_owned(),
+            value: Some(AnyValue { value: Some(value) }),
+            ..KeyValue::default()
+        };
+        let message = Message {
+            span_id: leg.context.span.to_be_bytes().to_vec(),
+            attributes: vec![
+                attribute(ATTRIBUTE_ENTITY, Value::StringValue(probe.entity.to_string())),
+                attribute(ATTRIBUTE_SEQUENCE, Value::IntValue(43)),
+            ],
+            ..Message::default()
+        };
+        let span = to_span(message, "loadgen/1".to_owned());
+        assert_eq!((span.entity.as_str(), span.sequence), ("e100000003", Some(43)));
+        assert_eq!(span.span, format!("{:016x}", leg.context.span));
+        assert_eq!(to_span(Message::default(), String::new()).sequence, None);
+    }
 }

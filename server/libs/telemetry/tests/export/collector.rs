@@ -1,7 +1,7 @@
 //! A collector: the real services of OTLP over gRPC or HTTP, which keep what they are sent.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -31,6 +31,8 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use tokio::runtime::Runtime;
 use tonic::{Code, Request, Response, Status, transport::server::TcpIncoming};
+
+use crate::free_port::free_port;
 
 /// A port that the system chooses.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -80,7 +82,7 @@ struct Service {
 
 /// A port that nobody listens on any more.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 impl Collector {

@@ -4,6 +4,8 @@
 
 mod collector;
 mod ending;
+#[path = "../../../../tests/common/free_port.rs"]
+mod free_port;
 mod installed;
 mod layer;
 mod proxy;

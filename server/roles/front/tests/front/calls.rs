@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use meridian_fabric::desk::Request;
 use meridian_front::FrontConfig;
-use meridian_rpc::v1::{JoinRequest, ListZonesRequest, MoveRequest};
+use meridian_rpc::v1::{JoinRequest, ListZonesRequest, MoveRequest, WatchPositionsRequest};
 use meridian_rpc::{ErrorWord, HOPS, TRACEPARENT};
 
+use crate::streams::Playing;
 use crate::support::{Front, Player, World, east, word};
 use crate::zone::{Mood, Owners, Zone};
 
@@ -65,10 +66,6 @@ async fn each_reason_to_refuse_a_call_has_its_word() {
     let front = Front::of(&world, FrontConfig::default(), &zone);
     let (mut client, ada, bob) = (front.client().await, Player::new(42), Player::new(43));
 
-    assert_eq!(
-        word(client.join(tonic::Request::new(JoinRequest {})).await),
-        ErrorWord::Token
-    );
     assert_eq!(word(ada.walk(&mut client).await), ErrorWord::NotJoined);
     assert_eq!(word(ada.leave(&mut client).await), ErrorWord::NotJoined);
     zone.be(Mood::Full);
@@ -106,6 +103,33 @@ async fn each_reason_to_refuse_a_call_has_its_word() {
     assert_eq!(word(bob.join(&mut client).await), ErrorWord::ZoneAway);
     zone.be(Mood::Serves);
     ada.walk(&mut client).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_shows_no_good_token_is_refused_by_each_call_that_asks_for_one() {
+    let (world, zone) = world_of_one();
+    let front = Front::of(&world, FrontConfig::default(), &zone);
+    let (mut client, ada) = (front.client().await, Player::new(42));
+    ada.join(&mut client).await.unwrap();
+    let asked = zone.asked(ada.id).len();
+    for (what, stranger) in Player::strangers(42) {
+        let watch = stranger.asks(WatchPositionsRequest::default());
+        let refused = [
+            ("Join", word(stranger.join(&mut client).await)),
+            ("Leave", word(stranger.leave(&mut client).await)),
+            ("Move", word(stranger.walk(&mut client).await)),
+            ("Play", word(Playing::begin(&mut client, &stranger).await.map(drop))),
+            ("WatchPositions", word(client.watch_positions(watch).await.map(drop))),
+        ];
+        for (method, word) in refused {
+            assert_eq!(word, ErrorWord::Token, "{method}, token: {what}");
+        }
+    }
+    let asked = zone.asked(ada.id).split_off(asked);
+    let is_care = |asked: &Request| matches!(asked, Request::Stay);
+    assert!(asked.iter().all(is_care), "nothing was done: {asked:?}");
+    assert!(zone.has(ada.id));
+    client.list_zones(ListZonesRequest {}).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,10 @@ use meridian_rpc::v1::{Entities, MoveResponse, WatchPositionsRequest, watch_posi
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use crate::support::{Front, PATIENCE, Player, World, word};
 use crate::zone::{Owners, Zone};
@@ -68,6 +72,10 @@ async fn call(channel: Channel, method: &'static str, request: Request<Vec<u8>>)
 }
 
 const MOVE: &str = "/meridian.v1.GameServer/Move";
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// Streams of health and reflection that one connection may have open.
+const STANDARD_STREAMS_MAX: usize = 8;
 
 /// A `MoveRequest` as it is written on the wire: dx = 1, ticks = 2.
 fn move_bytes() -> Vec<u8> {
@@ -125,14 +133,57 @@ async fn bytes_that_are_no_message_or_too_many_are_refused_and_the_server_goes_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_never_ends_has_a_deadline_too() {
     let (_world, _zone, front) = served();
-    let mut grpc = tonic::client::Grpc::new(front.channel().await);
-    grpc.ready().await.unwrap();
-    // It needs no token to begin.
-    let mut request = Request::new(futures_util::stream::pending::<Vec<u8>>());
-    request.set_timeout(Duration::from_millis(300));
-    let path = tonic::codegen::http::uri::PathAndQuery::from_static(MOVE);
-    let refused: Result<Response<Vec<u8>>, Status> = grpc.client_streaming(request, path, Raw).await;
-    assert_eq!(word(refused), ErrorWord::Deadline);
+    for path in [MOVE, CHECK] {
+        let mut grpc = tonic::client::Grpc::new(front.channel().await);
+        grpc.ready().await.unwrap();
+        // It needs no token to begin.
+        let mut request = Request::new(futures_util::stream::pending::<Vec<u8>>());
+        request.set_timeout(Duration::from_millis(300));
+        let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+        let refused: Result<Response<Vec<u8>>, Status> = grpc.client_streaming(request, path, Raw).await;
+        assert_eq!(word(refused), ErrorWord::Deadline);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_question_to_health_is_refused_by_its_length_alone() {
+    let (_world, _zone, front) = served();
+    // Field 1, as text of 5,000 bytes.
+    let mut long = vec![0x0a, 0x88, 0x27];
+    long.extend(vec![b'x'; 5_000]);
+    let refused = call(front.channel().await, CHECK, Request::new(long)).await;
+    assert_eq!(word(refused), ErrorWord::Argument);
+    let mut asked = HealthClient::new(front.channel().await);
+    asked.check(HealthCheckRequest::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_has_no_more_than_eight_streams_of_health_and_reflection() {
+    let (_world, _zone, front) = served();
+    let channel = front.channel().await;
+    let mut health = HealthClient::new(channel.clone());
+    let mut reflection = ServerReflectionClient::new(channel);
+    let asked = HealthCheckRequest::default;
+    let mut open = Vec::new();
+    for _ in 1..STANDARD_STREAMS_MAX {
+        open.push(health.watch(asked()).await.unwrap());
+    }
+    let never = futures_util::stream::pending::<ServerReflectionRequest>;
+    let described = reflection.server_reflection_info(never()).await.unwrap();
+    assert_eq!(word(health.watch(asked()).await.map(drop)), ErrorWord::TooMany);
+    let one_more = reflection.server_reflection_info(never()).await.map(drop);
+    assert_eq!(word(one_more), ErrorWord::TooMany);
+    health.check(asked()).await.unwrap();
+    HealthClient::new(front.channel().await).watch(asked()).await.unwrap();
+    drop(described);
+    let gives_up_at = tokio::time::Instant::now() + PATIENCE;
+    while let Err(status) = health.watch(asked()).await {
+        assert_eq!(ErrorWord::of(&status), Some(ErrorWord::TooMany));
+        assert!(
+            tokio::time::Instant::now() < gives_up_at,
+            "the seat is never free again"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,7 +199,7 @@ async fn metadata_of_a_hundred_kibibytes_is_refused() {
         let mut request = ada.asks(move_bytes());
         request.metadata_mut().insert(key, "x".repeat(bytes).parse().unwrap());
         let refused = call(front.channel().await, MOVE, request).await;
-        // As HTTP says it, or with the connection gone before that came.
+        // As the contract tells it: what HTTP says, or with the connection gone before that came.
         let code = refused.unwrap_err().code();
         assert!(
             matches!(

@@ -135,32 +135,51 @@ impl Drop for Front {
     }
 }
 
-/// A player and its token.
+/// For how long a token is good.
+const TOKEN_EXPIRY_S: u32 = 600;
+
+/// A player and what it shows of itself.
 #[derive(Clone)]
 pub struct Player {
     pub id: PlayerId,
-    token: String,
+    authorization: Option<String>,
 }
 
 impl Player {
     pub fn new(id: u64) -> Self {
-        let (key, opened) = (key(), TokenUserData::new(id, "Ada").unwrap());
-        let seal = ResumeSeal {
-            key: &key,
-            expiry_s: 600,
-        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Self::with(id, Some(bearer(id, &key(), now)))
+    }
+
+    /// Players whose tokens are not good, and why.
+    pub fn strangers(id: u64) -> Vec<(&'static str, Self)> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let yesterday = now - Duration::from_secs(86_400);
+        let shown = [
+            ("none", None),
+            ("no scheme", Some("token".to_owned())),
+            ("garbage", Some(format!("Bearer {}", "x".repeat(80)))),
+            ("expired", Some(bearer(id, &key(), yesterday))),
+            ("of another key", Some(bearer(id, &SecretKey::from([8; 32]), now))),
+        ];
+        shown.map(|(what, shown)| (what, Self::with(id, shown))).into()
+    }
+
+    fn with(id: u64, authorization: Option<String>) -> Self {
         Self {
             id: PlayerId(id),
-            token: seal.seal(now, &opened).unwrap(),
+            authorization,
         }
     }
 
     /// A request in its name.
     pub fn asks<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        let bearer = format!("Bearer {}", self.token);
-        request.metadata_mut().insert(AUTHORIZATION, bearer.parse().unwrap());
+        if let Some(authorization) = &self.authorization {
+            request
+                .metadata_mut()
+                .insert(AUTHORIZATION, authorization.parse().unwrap());
+        }
         request
     }
 
@@ -176,6 +195,16 @@ impl Player {
     pub async fn leave(&self, client: &mut Client) -> Result<(), Status> {
         client.leave(self.asks(LeaveRequest {})).await.map(drop)
     }
+}
+
+/// The metadata with a token that was given out at `given`.
+fn bearer(id: u64, key: &SecretKey, given: Duration) -> String {
+    let opened = TokenUserData::new(id, "Ada").unwrap();
+    let seal = ResumeSeal {
+        key,
+        expiry_s: TOKEN_EXPIRY_S,
+    };
+    format!("Bearer {}", seal.seal(given, &opened).unwrap())
 }
 
 /// Walks along x.

@@ -117,11 +117,9 @@ fn every_image_has_an_exact_version_and_every_service_a_health_check_and_a_resta
     let services = composed["services"].as_object().unwrap();
     for (name, service) in services {
         let image = service["image"].as_str().unwrap();
-        let tag = image.rsplit_once(':').map(|(_, tag)| tag).unwrap_or_default();
         // What is built here has the version of the checkout.
-        let is_exact =
-            tag.trim_start_matches('v').split('.').count() == 3 || (service["build"].is_object() && tag == "dev");
-        assert!(is_exact, "{name}: {image}");
+        let is_built = service["build"].is_object() && image.ends_with(":dev");
+        assert!(is_built || is_exact(image), "{name}: {image}");
         let ends_by_itself = services
             .values()
             .any(|other| other["depends_on"][name]["condition"] == "service_completed_successfully");
@@ -132,6 +130,57 @@ fn every_image_has_an_exact_version_and_every_service_a_health_check_and_a_resta
             assert_eq!(service["restart"], "unless-stopped", "{name}");
         }
     }
+}
+
+/// Whether the tag of an image never means another one: a part of it is a version of three numbers, or a day.
+fn is_exact(image: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let tag = image.rsplit_once(':').map(|(_, tag)| tag).unwrap_or_default();
+    tag.trim_start_matches('v').split('-').any(|part| {
+        let is_version = part.split('.').count() == 3 && part.split('.').all(is_number);
+        is_version || (part.len() == "20251229".len() && is_number(part))
+    })
+}
+
+#[test]
+fn a_tag_that_moves_is_told_from_one_that_does_not() {
+    for image in ["a/b:v3.5.0", "rust:1.95.0-bookworm", "debian:bookworm-20251229-slim"] {
+        assert!(is_exact(image), "{image}");
+    }
+    for image in [
+        "debian",
+        "debian:latest",
+        "debian:bookworm-slim",
+        "debian:12",
+        "rust:1.95",
+        "x:1.2.x",
+    ] {
+        assert!(!is_exact(image), "{image}");
+    }
+}
+
+#[test]
+fn every_image_that_is_built_upon_has_an_exact_version() {
+    let folder = repository("deploy/docker");
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.filter(|path| path.to_str().unwrap().ends_with("Dockerfile"));
+    let mut images = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut stages = BTreeSet::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("FROM ")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let image = words[0].to_owned();
+            assert!(
+                stages.contains(&image) || is_exact(&image),
+                "{}: {image} moves",
+                file.display()
+            );
+            images.push(image);
+            stages.extend(words.get(2).map(|stage| (*stage).to_owned()));
+        }
+    }
+    assert!(images.len() >= 4, "{images:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every expression of every dashboard and rule, run by a real Prometheus that scrapes real servers with a swarm on them.
+//! Every expression of every dashboard and rule, run by a real Prometheus that scrapes real servers with a swarm on them, and what the swarm pushes.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -8,6 +8,7 @@ use crate::{
     dashboards,
     meridian::World,
     player::Player,
+    pushed::Pushed,
     rotel::Sink,
     rules,
     support::{Running, body_of, free_port, get, installed, json_of, post_form, repository, until},
@@ -21,30 +22,15 @@ enum Absent {
     InOneProcess,
     /// It is counted from the first time that something goes wrong, and nothing does here.
     UntilSomethingHappens,
-    /// It is pushed, and Prometheus has it from the Collector, which does not run here.
-    WithoutCollector,
 }
 
 /// Metrics, by the beginnings of their names, that expressions may name without there being data.
 const MAY_BE_ABSENT: &[(&str, Absent)] = &[
-    ("meridian_bus_dead_letters_total", Absent::UntilSomethingHappens),
-    ("meridian_bus_events_lost_total", Absent::UntilSomethingHappens),
-    ("meridian_bus_reconnects_total", Absent::UntilSomethingHappens),
-    ("meridian_bus_unreadable_", Absent::UntilSomethingHappens),
     ("meridian_bus_", Absent::InOneProcess),
-    ("meridian_fabric_dropped_total", Absent::UntilSomethingHappens),
     ("meridian_fabric_refused_total", Absent::UntilSomethingHappens),
     ("meridian_fabric_", Absent::InOneProcess),
     ("meridian_world_clock_offset_seconds", Absent::InOneProcess),
-    ("meridian_gateway_inputs_refused_total", Absent::UntilSomethingHappens),
-    ("meridian_client_", Absent::WithoutCollector),
-    ("meridian_audit_", Absent::WithoutCollector),
     ("meridian_rpc_forwarded_total", Absent::InOneProcess),
-    ("meridian_rpc_positions_missed_total", Absent::UntilSomethingHappens),
-    (
-        "meridian_telemetry_export_failures_total",
-        Absent::UntilSomethingHappens,
-    ),
 ];
 
 /// A zone with its process alone is a world without a panic: only a process that has zone and gateway starts zones again.
@@ -52,16 +38,16 @@ const RESTARTS: &str = "meridian_zone_restarts_total";
 
 #[test]
 fn with_all_in_one_process_every_expression_has_data() {
-    let sink = Sink::start();
+    let (sink, pushed) = (Sink::start(), Pushed::start());
     let world = World::in_one_process(Some(&sink.endpoint()));
-    Prometheus::start(&world.admins, None).has_data_for_everything(&world, true);
+    Prometheus::start_with(&world.admins, Some(&pushed), None).has_data_for_everything(&world, &pushed, true);
 }
 
 #[test]
 fn with_the_composed_cluster_every_expression_has_data() {
-    let sink = Sink::start();
+    let (sink, pushed) = (Sink::start(), Pushed::start());
     let world = World::as_composed(Some(&sink.endpoint()));
-    Prometheus::start(&world.admins, None).has_data_for_everything(&world, false);
+    Prometheus::start_with(&world.admins, Some(&pushed), None).has_data_for_everything(&world, &pushed, false);
 }
 
 /// Prometheus with the repository's own configuration, but for whom it scrapes, and how often.
@@ -73,6 +59,11 @@ pub struct Prometheus {
 
 impl Prometheus {
     pub fn start(targets: &[String], alertmanager: Option<&str>) -> Self {
+        Self::start_with(targets, None, alertmanager)
+    }
+
+    /// The same, with what programs push in the place of the Collector.
+    fn start_with(targets: &[String], pushed: Option<&Pushed>, alertmanager: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy_folder(&repository("deploy/observability/prometheus"), folder.path());
         let list = serde_json::json!([{ "targets": targets }]);
@@ -88,6 +79,9 @@ impl Prometheus {
         replace("evaluation_interval: 5s", "evaluation_interval: 1s");
         let address = format!("127.0.0.1:{}", free_port());
         replace("localhost:9090", &address);
+        if let Some(pushed) = pushed {
+            replace("otel-collector:8889", &pushed.scraped.to_string());
+        }
         if let Some(alertmanager) = alertmanager {
             replace("alertmanager:9093", alertmanager);
             be_impatient(&folder.path().join("rules/alerts.yml"));
@@ -125,8 +119,8 @@ impl Prometheus {
             .any(|sample| sample["value"][1].as_str().is_some_and(|value| value != "NaN")))
     }
 
-    fn has_data_for_everything(mut self, world: &World, in_one_process: bool) {
-        let _swarm = world.swarm();
+    fn has_data_for_everything(mut self, world: &World, pushed: &Pushed, in_one_process: bool) {
+        let _swarm = world.swarm(&pushed.endpoint);
         let folder = tempfile::tempdir().unwrap();
         let player = |name, server: &String| Player {
             world,
@@ -158,7 +152,7 @@ impl Prometheus {
             }
         }
         // Most have data; a list that excepts everything would test nothing.
-        assert!(wanted.len() > 60, "only {} expressions are run", wanted.len());
+        assert!(wanted.len() > 120, "only {} expressions are run", wanted.len());
         let prometheus = &self;
         until("data for every expression", || {
             // Again and again, or its rates would be none.

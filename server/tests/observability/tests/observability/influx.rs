@@ -11,11 +11,9 @@ use serde_json::Value;
 use crate::{
     dashboards, influx_lines,
     meridian::{World, metrics_of},
+    pushed::Pushed,
     support::{Running, body_of, free_port, get, installed, json_of, post, post_form, read, until},
 };
-
-/// Measurements that clients push to the Collector, which does not run here: their queries must be understood, and may be empty.
-const PUSHED: &str = "meridian_client_";
 
 struct InfluxDb {
     _running: Running,
@@ -73,7 +71,8 @@ impl InfluxDb {
 #[test]
 fn every_query_of_the_dashboards_finds_what_the_collector_would_write() {
     let world = World::in_one_process(None);
-    let _swarm = world.swarm();
+    let pushed = Pushed::start();
+    let _swarm = world.swarm(&pushed.endpoint);
     world.await_metric("meridian_handoffs_total{");
     let influx = InfluxDb::start();
     influx.query(read("deploy/observability/influxdb/init.iql").trim());
@@ -88,13 +87,21 @@ fn every_query_of_the_dashboards_finds_what_the_collector_would_write() {
         .filter(|query| query.source == "influxdb")
         .map(|query| (query.place, as_grafana_sends(&query.text)))
         .collect();
-    assert!(wanted.len() >= 9, "{wanted:#?}");
+    assert!(wanted.len() >= 10, "{wanted:#?}");
+    assert!(
+        wanted.iter().any(|(_, query)| query.contains("meridian_client_")),
+        "{wanted:#?}"
+    );
     until("data for every query", || {
         for admin in &world.admins {
             let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            influx.write(&influx_lines::from_page(&metrics_of(admin)?, admin, at.as_nanos()));
+            let tags = influx_lines::scraped_from(admin);
+            influx.write(&influx_lines::from_page(&metrics_of(admin)?, &tags, at.as_nanos()));
         }
-        wanted.retain(|(_, query)| !influx.has_data(query) && !query.contains(PUSHED));
+        for push in pushed.newest() {
+            influx.write(&influx_lines::from_page(&push.page, &push.tags, push.at_ns));
+        }
+        wanted.retain(|(_, query)| !influx.has_data(query));
         if wanted.is_empty() {
             Ok(())
         } else {

@@ -1,11 +1,11 @@
-//! What the Collector's InfluxDB exporter writes for metrics that it has scraped, in its schema `telegraf-prometheus-v1`: line protocol
-//! with a measurement for each metric. Counters have the field `counter`, gauges `gauge`, histograms `count`, `sum` and one for each
+//! What the Collector's InfluxDB exporter writes for metrics that it has scraped or that were pushed, in its schema `telegraf-prometheus-v1`:
+//! line protocol with a measurement for each metric. Counters have the field `counter`, gauges `gauge`, histograms `count`, `sum` and one for each
 //! bound; labels are tags, and so are the resource's and the scope's attributes.
 
 use std::collections::BTreeMap;
 
-/// A page of Prometheus's text format as lines, scraped from `instance` at a time in nanoseconds since the Unix epoch.
-pub fn from_page(page: &str, instance: &str, at_ns: u128) -> String {
+/// A page of Prometheus's text format as lines, with the tags of the resource and the scope, at a time in nanoseconds since the Unix epoch.
+pub fn from_page(page: &str, resource: &BTreeMap<String, String>, at_ns: u128) -> String {
     let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
     let mut points: BTreeMap<(String, String), BTreeMap<String, String>> = BTreeMap::new();
     for line in page.lines() {
@@ -25,7 +25,7 @@ pub fn from_page(page: &str, instance: &str, at_ns: u128) -> String {
             Some(kind) => panic!("{name} is a {kind}"),
         };
         let point = points
-            .entry((measurement.to_owned(), tags(labels, instance)))
+            .entry((measurement.to_owned(), tags(labels, resource)))
             .or_default();
         point.insert(field, value.to_owned());
     }
@@ -67,10 +67,10 @@ fn labels_of(series: &str) -> (&str, BTreeMap<String, String>) {
     (name, pairs.collect())
 }
 
-fn tags(labels: BTreeMap<String, String>, instance: &str) -> String {
+/// The tags of what the Collector scrapes from `instance`.
+pub fn scraped_from(instance: &str) -> BTreeMap<String, String> {
     let (host, port) = instance.rsplit_once(':').unwrap();
-    let mut all = labels;
-    for (key, value) in [
+    let tags = [
         ("service.name", "meridian"),
         ("service.instance.id", instance),
         ("server.address", host),
@@ -81,9 +81,13 @@ fn tags(labels: BTreeMap<String, String>, instance: &str) -> String {
             "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/prometheusreceiver",
         ),
         ("otel.library.version", "0.140.0"),
-    ] {
-        all.insert(key.to_owned(), value.to_owned());
-    }
+    ];
+    tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+fn tags(labels: BTreeMap<String, String>, resource: &BTreeMap<String, String>) -> String {
+    let mut all = labels;
+    all.extend(resource.clone());
     let pairs: Vec<String> = all
         .iter()
         .filter(|(_, value)| !value.is_empty())
@@ -101,7 +105,7 @@ fn escaped(text: &str) -> String {
 fn a_page_becomes_lines() {
     let page = "# TYPE ticks counter\nticks{zone=\"a b\"} 7\n# TYPE took histogram\ntook_bucket{zone=\"a\",le=\"0.1\"} 1\n\
                 took_bucket{zone=\"a\",le=\"+Inf\"} 2\ntook_sum{zone=\"a\"} 0.5\ntook_count{zone=\"a\"} 2\n";
-    let lines = from_page(page, "127.0.0.1:7610", 5);
+    let lines = from_page(page, &scraped_from("127.0.0.1:7610"), 5);
     let lines: Vec<&str> = lines.lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(

@@ -15,11 +15,14 @@ mod compose;
 mod compose_roles;
 mod dashboards;
 mod expressions;
+#[path = "../../../common/free_port.rs"]
+mod free_port;
 mod influx;
 mod influx_lines;
 mod meridian;
 mod player;
 mod positions;
+mod pushed;
 mod rotel;
 mod rules;
 mod streams;

@@ -130,18 +130,18 @@ impl World {
         }
     }
 
-    /// Bots that go to and fro over the borders, for as long as they are kept.
-    pub fn swarm(&self) -> Running {
-        self.start_swarm(&[], None)
+    /// Bots that go to and fro over the borders, for as long as they are kept. What they measure is pushed to a collector, over gRPC.
+    pub fn swarm(&self, collector: &str) -> Running {
+        self.start_swarm(&[], |loadgen| push_to(loadgen, collector))
     }
 
     /// The same, with traces for a collector, over gRPC, and a link on which inputs need so much of a head start that they wait in their zone
     /// while their player leaves it.
     pub fn swarm_far_away(&self, collector: &str) -> Running {
-        self.start_swarm(&["--link-jitter", "40"], Some(collector))
+        self.start_swarm(&["--link-jitter", "40"], |loadgen| export_to(loadgen, Some(collector)))
     }
 
-    fn start_swarm(&self, link: &[&str], collector: Option<&str>) -> Running {
+    fn start_swarm(&self, link: &[&str], tell: impl FnOnce(&mut Command)) -> Running {
         let mut loadgen = command(&built("loadgen"));
         loadgen.args(["run", "--scenario", "border", "--bots", BOTS, "--seconds", "3600"]);
         loadgen.args(link);
@@ -149,7 +149,7 @@ impl World {
         for admin in &self.admins {
             loadgen.args(["--admin", &format!("http://{admin}")]);
         }
-        export_to(&mut loadgen, collector);
+        tell(&mut loadgen);
         Running::start("loadgen", self.folder.path(), &mut loadgen)
     }
 
@@ -191,6 +191,13 @@ pub fn export_to(program: &mut Command, collector: Option<&str>) {
         program.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector);
         program.env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
     }
+}
+
+/// Has a program push its metrics to a collector, over gRPC, once in each second: as often as they are scraped here.
+fn push_to(program: &mut Command, collector: &str) {
+    program.env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", collector);
+    program.env("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc");
+    program.env("OTEL_METRIC_EXPORT_INTERVAL", "1000");
 }
 
 /// What a process shows to Prometheus.

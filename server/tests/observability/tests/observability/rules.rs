@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeSet, process::Command};
 
+use meridian_rpc::code_name;
+use tonic::Code;
+
 use crate::{
     support::{files, installed, read, repository, run, run_well},
     yaml,
@@ -74,6 +77,41 @@ fn every_alert_is_tested_to_fire_and_to_keep_quiet() {
         .collect();
     assert_eq!(fire, alerts, "tests that fire, and alerts");
     assert_eq!(quiet, alerts, "tests that do not fire, and alerts");
+}
+
+/// The values that a text gives a label of calls, one or several: `code="OK"`, `code=~"UNKNOWN|INTERNAL"`.
+fn values(text: &str, label: &str) -> BTreeSet<String> {
+    let calls = text.split("meridian_rpc_calls_total{").skip(1);
+    let selectors = calls.filter_map(|rest| Some(rest.split_once('}')?.0));
+    let found = selectors.filter_map(|selector| {
+        let (_, value) = selector.split_once(&format!("{label}="))?;
+        Some(value.trim_start_matches(['~', '"']).split_once('"')?.0)
+    });
+    found.flat_map(|values| values.split('|')).map(str::to_owned).collect()
+}
+
+#[test]
+fn rules_and_their_tests_name_calls_as_servers_count_them() {
+    let codes: BTreeSet<&str> = (0..=16).map(|code| code_name(Code::from_i32(code))).collect();
+    let api = read("protocol/rpc/proto/meridian/v1/game_server.proto");
+    let (rules, tests) = (
+        read(&format!("{PROMETHEUS}/rules/recording.yml")),
+        read(&format!("{PROMETHEUS}/tests/services.yml")),
+    );
+    let named = (values(&rules, "code"), values(&tests, "code"), values(&tests, "method"));
+    assert!(
+        named.0.len() >= 6 && named.1.len() >= 6 && named.2.len() >= 3,
+        "{named:?}"
+    );
+    for code in named.0.union(&named.1) {
+        assert!(codes.contains(code.as_str()), "no call ends with {code}");
+    }
+    for method in &named.2 {
+        assert!(
+            method == "other" || api.contains(&format!("rpc {method}(")),
+            "no method is called {method}"
+        );
+    }
 }
 
 #[test]

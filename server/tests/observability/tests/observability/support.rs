@@ -2,13 +2,14 @@
 
 use std::{
     fs,
-    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
+
+pub use crate::free_port::free_port;
 
 /// How long anything may take before a test gives up: far above what a slow machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(80);
@@ -164,18 +165,6 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
             ),
         }
         std::thread::sleep(LOOK_INTERVAL);
-    }
-}
-
-/// A port that nobody has now, for programs that cannot be told to take a free one and say which.
-pub fn free_port() -> u16 {
-    // One that is free for both, for InfluxDB and others take the same number of either.
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 
