@@ -5,6 +5,7 @@ mod facts;
 mod faults;
 mod processes;
 mod relays;
+mod script;
 mod strangers;
 mod valkey;
 

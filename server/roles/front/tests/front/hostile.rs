@@ -169,15 +169,17 @@ async fn one_connection_has_no_more_than_eight_streams_of_health_and_reflection(
         open.push(health.watch(asked()).await.unwrap());
     }
     let never = futures_util::stream::pending::<ServerReflectionRequest>;
-    let described = reflection.server_reflection_info(never()).await.unwrap();
+    let _described = reflection.server_reflection_info(never()).await.unwrap();
     assert_eq!(word(health.watch(asked()).await.map(drop)), ErrorWord::TooMany);
     let one_more = reflection.server_reflection_info(never()).await.map(drop);
     assert_eq!(word(one_more), ErrorWord::TooMany);
     health.check(asked()).await.unwrap();
     HealthClient::new(front.channel().await).watch(asked()).await.unwrap();
-    drop(described);
+    // Who watches no longer has no seat, as soon as the server hears of it.
+    open.pop();
     let gives_up_at = tokio::time::Instant::now() + PATIENCE;
     while let Err(status) = health.watch(asked()).await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
         assert_eq!(ErrorWord::of(&status), Some(ErrorWord::TooMany));
         assert!(
             tokio::time::Instant::now() < gives_up_at,
