@@ -79,23 +79,8 @@ impl Terms {
                 retired,
             } => {
                 instance(&mut call, *by);
-                let after = told::last_tick(owned);
-                let owned = writable(owned, &mut left_out);
-                let departed = sendable(departed, &mut left_out);
-                call.arg(name).arg(owned.len()).arg(departed.len()).arg(retired.len());
-                for (record, bytes) in owned {
-                    said(&mut call, record, bytes);
-                    call.arg(joined(*by, record)?);
-                }
-                for (transfer, head, records) in departed {
-                    call.arg(words::transfer(transfer.id)).arg(words::zone(transfer.to));
-                    call.arg(head).arg(records.len());
-                    for (record, bytes) in records {
-                        said(&mut call, record, bytes);
-                        call.arg(envelope(&told::handed_off(transfer, record))?);
-                    }
-                }
-                leaving(&mut call, *by, retired, after)?;
+                call.arg(name);
+                assertion(&mut call, *by, (owned, departed, retired), &mut left_out)?;
             }
             Command::Recall { by } => instance(&mut call, *by),
             Command::Spawn { by, record } => {
@@ -186,6 +171,32 @@ pub(super) fn tells(command: &Command) -> bool {
 
 fn envelope(event: &Event) -> Result<Vec<u8>, EnvelopeError> {
     envelope::encode(None, event)
+}
+
+/// What an instance owned, gave away and took out of the world: how many of each, then each.
+fn assertion(
+    call: &mut Cmd,
+    by: Instance,
+    (owned, departed, retired): (&[Record], &[Transfer], &[(WorldEntityId, EntityEpoch)]),
+    left_out: &mut LeftOut,
+) -> Result<(), EnvelopeError> {
+    let after = told::last_tick(owned);
+    let owned = writable(owned, left_out);
+    let departed = sendable(departed, left_out);
+    call.arg(owned.len()).arg(departed.len()).arg(retired.len());
+    for (record, bytes) in owned {
+        said(call, record, bytes);
+        call.arg(joined(by, record)?);
+    }
+    for (transfer, head, records) in departed {
+        call.arg(words::transfer(transfer.id)).arg(words::zone(transfer.to));
+        call.arg(head).arg(records.len());
+        for (record, bytes) in records {
+            said(call, record, bytes);
+            call.arg(envelope(&told::handed_off(transfer, record))?);
+        }
+    }
+    leaving(call, by, retired, after)
 }
 
 /// That a player came, or nothing.
