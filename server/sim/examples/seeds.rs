@@ -16,7 +16,6 @@ fn main() -> ExitCode {
         planted: Planted::ALL
             .into_iter()
             .find(|planted| name == Some(&planted.to_string())),
-        seed: None,
     };
     match run(&args, &mut std::io::stdout().lock()) {
         Ok(ExitOutcome::Held) => ExitCode::SUCCESS,

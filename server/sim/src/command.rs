@@ -19,8 +19,6 @@ pub struct SimArgs {
     pub seeds: u64,
     /// The first of them.
     pub first: u64,
-    /// This one alone.
-    pub seed: Option<u64>,
     /// Steps of each history, before everything has to come right.
     pub steps: usize,
     /// A fault to be put in.
@@ -32,7 +30,6 @@ impl Default for SimArgs {
         Self {
             seeds: 1_000,
             first: 0,
-            seed: None,
             steps: STEPS_DEFAULT,
             planted: None,
         }
@@ -54,10 +51,7 @@ pub enum ExitOutcome {
 ///
 /// If `out` cannot be written to.
 pub fn run(args: &SimArgs, out: &mut dyn Write) -> io::Result<ExitOutcome> {
-    let seeds = match args.seed {
-        Some(seed) => seed..seed.saturating_add(1),
-        None => args.first..args.first.saturating_add(args.seeds),
-    };
+    let seeds = args.first..args.first.saturating_add(args.seeds);
     let (began, mut coverage, mut failures, mut done) = (Instant::now(), Coverage::default(), 0, 0_u64);
     for seed in seeds {
         done += 1;

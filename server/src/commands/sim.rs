@@ -14,9 +14,10 @@ use crate::cli::SimArgs;
 pub fn run(args: &SimArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let defaults = command::SimArgs::default();
     let args = command::SimArgs {
-        seeds: args.seeds.unwrap_or(defaults.seeds),
+        seeds: args
+            .seeds
+            .unwrap_or(if args.seed.is_some() { 1 } else { defaults.seeds }),
         first: args.seed.unwrap_or(defaults.first),
-        seed: args.seed.filter(|_| args.seeds.is_none()),
         steps: args.steps,
         ..defaults
     };

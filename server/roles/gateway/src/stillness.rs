@@ -1,7 +1,7 @@
 //! Zones that are away: what they had stays where it is, marked as [`Frozen`], until they come back or another one tells of it.
 //!
-//! Silence of a zone takes nothing away. Only a zone that came back under a new lease and does not know an entity any more does,
-//! and not at once, for the entity may be on its way into another zone.
+//! Silence of a zone takes nothing away. Only a zone that came back, under a new lease or over a new link, and does not know an entity any
+//! more does, and not at once, for the entity may be on its way into another zone.
 
 use std::time::Duration;
 

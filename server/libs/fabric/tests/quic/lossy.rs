@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use meridian_fabric::{EntitySnapshot, GatewayMessage, Snapshot, ZoneMessage};
+use meridian_fabric::{
+    EntitySnapshot, FabricEndpoint, GatewayEnd, GatewayMessage, LinkSource, Snapshot, ZoneEnd, ZoneMessage,
+};
 use meridian_ids::{EntityEpoch, WorldEntityId};
 
 use crate::support::*;
@@ -89,6 +91,19 @@ impl Drop for Relay {
             let _ = thread.join();
         }
     }
+}
+
+/// Where the zone's links come from, for it serves no longer when that is dropped; the relay; both ends.
+type Linked = (Arc<dyn LinkSource>, Relay, Box<dyn GatewayEnd>, Arc<dyn ZoneEnd>);
+
+/// A gateway's link to a zone, over a relay that loses nothing yet.
+fn linked_over_a_relay(zones: &FabricEndpoint, gateways: &FabricEndpoint) -> Linked {
+    let source = zones.serve(ZONE);
+    let relay = Relay::new(zones.local_addr());
+    let gateway = dial(gateways, "gateway-1", relay.address());
+    let (_, end) = accept_gateway(&source);
+    until("the link", || gateway.is_connected());
+    (source, relay, gateway, end)
 }
 
 const ENTITIES: u64 = 200;
@@ -175,11 +190,7 @@ impl Mirror {
 fn on_a_network_that_loses_a_packet_in_twenty_every_gap_is_told_and_the_mirror_is_right_in_the_end() {
     let world = World::new();
     let (zones, gateways) = (world.zones("zones"), world.gateways("gateways"));
-    let source = zones.serve(ZONE);
-    let relay = Relay::new(zones.local_addr());
-    let gateway = dial(&gateways, "gateway-1", relay.address());
-    let (_, end) = accept_gateway(&source);
-    until("the link", || gateway.is_connected());
+    let (_source, relay, gateway, end) = linked_over_a_relay(&zones, &gateways);
     relay.lose_per_mille(50);
 
     let mut zone = ChangingZone {
@@ -227,11 +238,7 @@ fn on_a_network_that_loses_a_packet_in_twenty_every_gap_is_told_and_the_mirror_i
 fn an_entity_that_is_new_arrives_whatever_is_lost_around_it() {
     let world = World::new();
     let (zones, gateways) = (world.zones("zones"), world.gateways("gateways"));
-    let source = zones.serve(ZONE);
-    let relay = Relay::new(zones.local_addr());
-    let gateway = dial(&gateways, "gateway-1", relay.address());
-    let (_, end) = accept_gateway(&source);
-    until("the link", || gateway.is_connected());
+    let (_source, relay, gateway, end) = linked_over_a_relay(&zones, &gateways);
     relay.lose_per_mille(100);
 
     let (mut tick, mut gaps, mut came) = (0, 0, Vec::new());
@@ -266,11 +273,7 @@ fn an_entity_that_is_new_arrives_whatever_is_lost_around_it() {
 fn a_loss_that_nothing_follows_is_told_too() {
     let world = World::new();
     let (zones, gateways) = (world.zones("zones"), world.gateways("gateways"));
-    let source = zones.serve(ZONE);
-    let relay = Relay::new(zones.local_addr());
-    let gateway = dial(&gateways, "gateway-1", relay.address());
-    let (_, end) = accept_gateway(&source);
-    until("the link", || gateway.is_connected());
+    let (_source, relay, gateway, end) = linked_over_a_relay(&zones, &gateways);
     // A snapshot is lost, unless it was another packet; the leave after it is repeated until it comes.
     let attempts = (0..50).find(|attempt| {
         let lost = relay.lost();
