@@ -3,11 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bevy::app::{App, First, TaskPoolOptions};
-use bevy::ecs::message::MessageUpdateSystems;
+use bevy::app::{App, TaskPoolOptions};
 use bevy::ecs::query::{QueryState, With};
-use bevy::ecs::schedule::IntoScheduleConfigs;
-use bevy::ecs::system::Local;
 use bevy::ecs::world::World;
 use bevy::time::{Fixed, Time, TimePlugin, TimeUpdateStrategy, Virtual};
 use meridian_game::{ActionRegistry, Move, Pose, Scenery, WorldAction};
@@ -25,9 +22,6 @@ use crate::session::{Session, SessionProvider, SessionSource};
 
 /// Added to the time until the next tick: a tick that is woken for a nanosecond early would be none.
 const DUE_ROUNDING: Duration = Duration::from_micros(1);
-
-/// How often messages that everybody has read are let go, in frames: each time costs a bot a fiftieth of its tick.
-const MESSAGES_GO_EVERY: u32 = 16;
 
 /// How a headless client is made.
 #[derive(Clone)]
@@ -59,12 +53,6 @@ pub struct ClientStats {
     pub respawns: u64,
     /// What went through the link.
     pub link: LinkTotals,
-}
-
-/// Once in so many frames.
-fn seldom(mut frame: Local<u32>) -> bool {
-    *frame = (*frame + 1) % MESSAGES_GO_EVERY;
-    *frame == 0
 }
 
 /// A client driven by hand. It may be made on one thread and driven on another: making it takes some 10 ms.
@@ -104,7 +92,6 @@ impl HeadlessClient {
         if let Some(zones) = options.watch_borders {
             border_watch::add(&mut app, zones, session.world.tick_rate_hz);
         }
-        app.configure_sets(First, MessageUpdateSystems.run_if(seldom));
         app.finish();
         app.cleanup();
         connection::connect(app.world_mut(), session, now);
@@ -130,7 +117,7 @@ impl HeadlessClient {
         self
     }
 
-    /// Lets time be what [`Self::update`] is told, for tests.
+    /// Lets what is measured be the time that [`Self::update`] is told, for tests.
     pub fn with_virtual_time(mut self) -> Self {
         self.virtual_time = true;
         self
@@ -160,7 +147,7 @@ impl HeadlessClient {
         if silent {
             self.received_at = Some(now);
         }
-        self.passes.frame(&mut self.world, silent);
+        self.passes.frame(&mut self.world, now, silent);
         let (fixed, pace) = (
             self.world.resource::<Time<Fixed>>(),
             self.world.resource::<Time<Virtual>>(),

@@ -23,10 +23,9 @@ fn ten_bots_play_and_a_signal_ends_the_server_in_order() {
         disconnected: 0,
     };
     assert_eq!(report.bots, everybody);
-    assert!(
-        report.action_latency_ms.samples > 0 && report.observer_latency_ms.samples > 0,
-        "{report:?}"
-    );
+    for latency in [&report.action_latency_ms, &report.observer_latency_ms] {
+        assert!(latency.samples > 0 && latency.p50 > Some(0.0), "{report:?}");
+    }
     assert!(report.inputs.sent > 0 && report.inputs.applied > Some(0), "{report:?}");
     assert!(report.wire.entity_updates > 0, "{report:?}");
     assert!(server.metric("meridian_inputs_total", &[("outcome", "applied")]) > 0.0);

@@ -20,6 +20,13 @@ pub(super) struct Renewal {
     asked: Option<Receiver<Result<Session, SessionError>>>,
 }
 
+impl Renewal {
+    /// Whether [`renew`] may have something to do.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.asked.is_some() || self.due.is_none_or(|due| now >= due)
+    }
+}
+
 /// Once a frame: asks for another session when half of the resume's time is over, and keeps of it what makes it the same player.
 pub(super) fn renew(world: &mut World, now: Instant) {
     let mut connector = world.resource_mut::<Connector>();

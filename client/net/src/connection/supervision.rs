@@ -60,6 +60,9 @@ pub(super) fn supervise(world: &mut World) {
         .resource::<Time<Real>>()
         .last_update()
         .unwrap_or_else(Instant::now);
+    if is_at_rest(world, now) {
+        return;
+    }
     part(world, now);
     show_link(world);
     if world.resource::<Connector>().is_over() {
@@ -70,6 +73,26 @@ pub(super) fn supervise(world: &mut World) {
     take_answer(world, now);
     watch_candidate(world, now);
     ask_if_due(world, now);
+}
+
+/// Whether the client plays, hears its gateway, and nothing is under way or due: so it is in nearly every frame, and a swarm pays for each look.
+fn is_at_rest(world: &World, now: Instant) -> bool {
+    let connector = world.resource::<Connector>();
+    let is_busy = connector.candidate.is_some()
+        || connector.requested.is_some()
+        || connector.silent_since.is_some()
+        || connector.retry_at.is_some()
+        || connector.asks
+        || !connector.left.is_empty()
+        || !connector.leaving.is_empty()
+        || (connector.resume.is_some() && connector.server_url.is_some() && connector.renewal.is_due(now));
+    if is_busy || connector.state != ConnectionState::Playing {
+        return false;
+    }
+    let link = connector.link.and_then(|link| world.get_entity(link).ok());
+    link.filter(|link| link.contains::<ReplicationReceiver>())
+        .and_then(|link| link.get::<Arrival>().copied())
+        .is_some_and(|arrival| now.saturating_duration_since(arrival.0) <= SILENCE_MAX)
 }
 
 /// Says goodbye on links that were left, and closes them when that is sent.
@@ -300,7 +323,45 @@ fn in_plain_words(reason: &DisconnectedReason) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crossbeam_channel::unbounded;
+
     use super::*;
+
+    /// A client that plays and has heard its gateway at `now`.
+    fn playing(now: Instant) -> World {
+        let mut world = World::new();
+        let mut connector = Connector::new(None, "Ada".to_owned(), now);
+        connector.state = ConnectionState::Playing;
+        connector.link = Some(world.spawn((ReplicationReceiver, Arrival(now))).id());
+        world.insert_resource(connector);
+        world
+    }
+
+    #[test]
+    fn who_plays_and_hears_its_gateway_rests_until_anything_is_due() {
+        let now = Instant::now();
+        assert!(is_at_rest(&playing(now), now));
+        assert!(is_at_rest(&playing(now), now + SILENCE_MAX));
+        assert!(!is_at_rest(&playing(now), now + SILENCE_MAX + Duration::from_millis(1)));
+        let busy: [fn(&mut Connector, Instant); 7] = [
+            |connector, _| connector.state = ConnectionState::Connecting,
+            |connector, now| connector.silent_since = Some(now),
+            |connector, now| connector.retry_at = Some(now),
+            |connector, _| connector.asks = true,
+            |connector, _| connector.requested = Some(unbounded().1),
+            |connector, _| connector.left.push(Entity::PLACEHOLDER),
+            |connector, now| connector.leaving.push((Entity::PLACEHOLDER, now)),
+        ];
+        for (number, busy) in busy.into_iter().enumerate() {
+            let mut world = playing(now);
+            busy(&mut world.resource_mut::<Connector>(), now);
+            assert!(!is_at_rest(&world, now), "{number}");
+        }
+        let mut world = playing(now);
+        let link = world.resource::<Connector>().link.unwrap();
+        world.entity_mut(link).remove::<ReplicationReceiver>();
+        assert!(!is_at_rest(&world, now), "its link is not shown yet");
+    }
 
     #[test]
     fn people_are_not_told_the_names_of_states() {
