@@ -15,7 +15,8 @@ use bevy::ecs::system::{Commands, Query, Res, ResMut};
 use bevy::platform::collections::{HashMap, HashSet};
 use bevy::time::{Real, Time};
 use lightyear::connection::client::Connected;
-use lightyear::prelude::{Link, LinkOf, LinkSystems, Linked, PeerAddr};
+use lightyear::link::LinkStats;
+use lightyear::prelude::{Link, LinkOf, LinkSystems, Linked, PacketNackSettings, PeerAddr, Transport};
 use lightyear::transport::plugin::{PacketAcked, PacketLost};
 
 use crate::{LinkCounters, PacketIo};
@@ -186,6 +187,7 @@ pub struct LinkPlugin {
 impl Plugin for LinkPlugin {
     fn build(&self, app: &mut App) {
         app.add_observer(assume_rtt);
+        app.add_observer(be_patient);
         app.add_observer(estimate_rtt);
         app.add_observer(doubt_rtt);
         app.add_systems(PreUpdate, receive.in_set(LinkSystems::Receive));
@@ -202,6 +204,16 @@ const FIRST_RTT: Duration = Duration::from_millis(100);
 const RTT_MAX: Duration = Duration::from_secs(2);
 /// Share of each sample in the estimate, as in TCP (RFC 6298).
 const RTT_SHARE: u32 = 8;
+/// Share of each sample's difference from it in the estimate of how far samples lie apart, as in TCP (RFC 6298).
+const JITTER_SHARE: u32 = 4;
+/// When a packet counts as lost: after a round trip and four times its variation, as in TCP. Whoever acknowledges does so with the next packet of its own, so
+/// what is sent may be acknowledged at once or a tick later, and no sooner than this is it known to be late.
+const PRESUMED_LOST: PacketNackSettings = PacketNackSettings {
+    rtt_multiplier: 1.0,
+    jitter_multiplier: 4.0,
+    minimum_timeout: Duration::from_millis(100),
+    maximum_timeout: Duration::from_secs(3),
+};
 
 fn assume_rtt(added: On<Add, Link>, mut links: Query<&mut Link>) {
     if let Ok(mut link) = links.get_mut(added.entity) {
@@ -209,14 +221,22 @@ fn assume_rtt(added: On<Add, Link>, mut links: Query<&mut Link>) {
     }
 }
 
-/// lightyear's own estimate comes from its clock synchronisation, which is not used; acknowledgements tell as well.
-fn estimate_rtt(acked: On<PacketAcked>, mut links: Query<&mut Link>) {
-    if let Ok(mut link) = links.get_mut(acked.entity) {
-        link.stats.rtt = (link.stats.rtt * (RTT_SHARE - 1) + acked.rtt_sample) / RTT_SHARE;
+fn be_patient(added: On<Add, Transport>, mut transports: Query<&mut Transport>) {
+    if let Ok(mut transport) = transports.get_mut(added.entity) {
+        transport.set_packet_nack_settings(PRESUMED_LOST);
     }
 }
 
-/// A packet counts as lost after one and a half round trips, and what is acknowledged later is no sample: an estimate that is far too
+/// lightyear's own estimate comes from its clock synchronisation, which is not used; acknowledgements tell as well.
+fn estimate_rtt(acked: On<PacketAcked>, mut links: Query<&mut Link>) {
+    if let Ok(mut link) = links.get_mut(acked.entity) {
+        let LinkStats { rtt, jitter } = &mut link.stats;
+        *jitter = (*jitter * (JITTER_SHARE - 1) + rtt.abs_diff(acked.rtt_sample)) / JITTER_SHARE;
+        *rtt = (*rtt * (RTT_SHARE - 1) + acked.rtt_sample) / RTT_SHARE;
+    }
+}
+
+/// A packet counts as lost some time after a round trip ([`PRESUMED_LOST`]), and what is acknowledged later is no sample: an estimate that is far too
 /// small would never learn. So each loss makes it longer, as a retransmission does in TCP; where it is right, the samples outweigh that.
 fn doubt_rtt(lost: On<PacketLost>, mut links: Query<&mut Link>) {
     if let Ok(mut link) = links.get_mut(lost.entity) {

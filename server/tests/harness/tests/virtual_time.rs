@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use bevy::ecs::observer::On;
 use bevy::ecs::query::{With, Without};
+use bevy::ecs::resource::Resource;
+use bevy::ecs::system::ResMut;
 use bevy::math::Vec3;
+use lightyear::transport::plugin::{PacketAcked, PacketLost};
 use meridian_client_net::{ConnectionState, CorrectionStats, HeadlessClient, OwnPlayer, PredictionRing, ShownPose};
 use meridian_game::{Ghost, Identity, Orientation, Pose};
 use meridian_harness::{TestOptions, TestWorld};
@@ -427,4 +431,43 @@ fn a_pushed_crate_is_shown_in_front_of_its_pusher_and_ends_where_the_zone_has_it
     let (shown, told) = crates(&mut world);
     assert!(shown.distance(told) < 0.01, "{shown} is not {told}");
     assert!(told.x > 3.0, "the crate was pushed to {told}");
+}
+
+/// Packets of a client whose fate became known.
+#[derive(Resource, Default)]
+struct Fates {
+    acked: u32,
+    lost: u32,
+}
+
+/// What share of its packets a client takes for lost, over a link with so much loss and as much jitter as a busy machine's.
+fn share_taken_for_lost(loss: f64) -> f64 {
+    let mut world = TestWorld::new(TestOptions {
+        conditions: LinkConditions {
+            delay: Duration::from_millis(8),
+            jitter: Duration::from_millis(6),
+            loss,
+        },
+        ..TestOptions::default()
+    });
+    world.join_all(1);
+    // The first round trip is a guess.
+    world.run(Duration::from_secs(2));
+    let client = world.clients[0].world_mut();
+    client.init_resource::<Fates>();
+    client.add_observer(|_: On<PacketAcked>, mut fates: ResMut<Fates>| fates.acked += 1);
+    client.add_observer(|_: On<PacketLost>, mut fates: ResMut<Fates>| fates.lost += 1);
+    world.run(Duration::from_secs(20));
+    let fates = world.clients[0].world_mut().resource::<Fates>();
+    let known = fates.acked + fates.lost;
+    assert!(known > 1_000, "the fate of {known} packets is known");
+    f64::from(fates.lost) / f64::from(known)
+}
+
+#[test]
+fn a_packet_that_is_acknowledged_late_is_not_taken_for_lost_and_one_that_is_lost_is() {
+    let share = share_taken_for_lost(0.0);
+    assert_eq!(share, 0.0, "nothing was lost");
+    let share = share_taken_for_lost(0.05);
+    assert!((0.03..0.08).contains(&share), "one in twenty was lost, not {share}");
 }
