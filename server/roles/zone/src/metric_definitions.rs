@@ -8,6 +8,8 @@ use metrics::{Counter, Gauge, Histogram};
 
 /// How long a tick took, in seconds, by `zone`.
 pub const ZONE_TICK_SECONDS: &str = "meridian_zone_tick_seconds";
+/// How long a tick may take, in seconds, by `zone`: a second by the world's rate.
+pub const ZONE_TICK_BUDGET_SECONDS: &str = "meridian_zone_tick_budget_seconds";
 /// Ticks that ended after the next one was due, by `zone`.
 pub const ZONE_TICK_OVERRUNS: &str = "meridian_zone_tick_overruns_total";
 /// Ticks that were never simulated because the zone was too far behind, by `zone`.
@@ -91,6 +93,7 @@ impl ZoneMetrics {
         let handoffs = |direction| metrics::counter!(HANDOFFS, "zone" => label.clone(), "direction" => direction);
         let phase = |phase| metrics::histogram!(ZONE_PHASE_SECONDS, "zone" => label.clone(), "phase" => phase);
         let gauge = |name| metrics::gauge!(name, "zone" => label.clone());
+        gauge(ZONE_TICK_BUDGET_SECONDS).set(world.tick_rate_hz.tick_duration().as_secs_f64());
         Self {
             entities: gauge(ZONE_ENTITIES),
             players: gauge(ZONE_PLAYERS),
