@@ -12,7 +12,7 @@ pub const BUS_DEAD_LETTERS: &str = "meridian_bus_dead_letters_total";
 pub const BUS_UNREADABLE_RECORDS: &str = "meridian_bus_unreadable_records_total";
 /// Records that were left out of states and assertions for they would not be read again, by `reason`.
 pub const BUS_UNWRITABLE_RECORDS: &str = "meridian_bus_unwritable_records_total";
-/// Transfers that a zone has sent and the receiving instance cannot read, by `reason`; they wait for one that can.
+/// Transfers that a zone has sent and the receiving instance cannot read, by `reason`; a copy of each is put aside, and it waits for one that can.
 pub const BUS_UNREADABLE_TRANSFERS: &str = "meridian_bus_unreadable_transfers_total";
 /// Services that came to be listed in a way that is not read here: of another version, or a stranger's.
 pub const BUS_UNREADABLE_SERVICES: &str = "meridian_bus_unreadable_services_total";

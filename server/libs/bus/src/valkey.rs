@@ -17,7 +17,7 @@
 //! | `{w}:zone:N:position`, `:followers` | stream: positions; who follows them |
 //! | `{w}:events` | stream: events; a group per service |
 //! | `{w}:services` | hash: the directory |
-//! | `{w}:dead` | stream: entries that could not be read, about [`DEAD_LETTERS_MAX`] of them: stream, entry, reason, the first 4 KiB |
+//! | `{w}:dead` | stream: entries that could not be read, about [`DEAD_LETTERS_MAX`] of them: stream, entry, reason, the first 4 KiB, whether it stays there (a transfer) |
 //!
 //! **Generations.** Each script first compares the server's `run_id` with the one that the world knows. Another one means that the server was
 //! restarted or that another took over, perhaps without its newest writes: the generation rises, and zones say once more what they own. A world that

@@ -1,6 +1,6 @@
 //! Where entries go that cannot be read: aside, so that nothing else suffers from them and nobody has to guess what they were.
 //!
-//! A transfer that a zone has sent is never put aside, whatever it looks like here: a process of another version may read it.
+//! Of a transfer that a zone has sent a copy goes there, and the transfer stays, whatever it looks like here: a process of another version may read it.
 
 use meridian_events::envelope::EnvelopeError;
 use metrics::counter;
@@ -57,10 +57,10 @@ pub(super) struct Source {
 
 /// What the script says of an entry that it has put aside.
 const PUT_ASIDE: redis::Value = redis::Value::Int(1);
-/// What it says of one that stays where it is.
+/// What it says of one that stays where it is, and of which a copy was put aside.
 const STAYS: redis::Value = redis::Value::Int(2);
 
-/// Puts an entry aside, unless a zone has sent it; says so if nobody had before.
+/// Puts an entry aside, if nobody has before, or a copy of it if a zone has sent it; says so.
 pub(super) async fn bury(
     store: &Store,
     connection: &mut MultiplexedConnection,

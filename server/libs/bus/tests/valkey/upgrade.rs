@@ -87,7 +87,16 @@ fn a_transfer_that_only_a_newer_version_reads_waits_for_it(which: usize) {
         .arg("+")
         .query(&mut raw)
         .unwrap();
-    assert_eq!(dead.ids.len(), 0, "it is no stranger's");
+    let [letter] = &dead.ids[..] else {
+        panic!("one letter, not {:?}", dead.ids);
+    };
+    let said = |field: &str| letter.get::<String>(field);
+    assert_eq!(said("entry"), Some(entry.clone()));
+    assert_eq!(
+        (said("stream"), said("stays")),
+        (Some(inbox.clone()), Some("1".to_owned()))
+    );
+    assert_eq!(said("reason").as_deref(), Some("unknown_version"));
     drop(east);
 
     // A process that can read it: here by what it reads, for there is no newer version.
