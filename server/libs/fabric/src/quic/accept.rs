@@ -31,7 +31,7 @@ const REFUSED_WAIT_MAX: Duration = Duration::from_secs(1);
 pub(super) async fn accept_all(core: Arc<Core>) {
     let handshakes = Arc::new(Handshakes::default());
     let accepted = Arc::new(Semaphore::new(ACCEPTED_MAX));
-    let refusals = Arc::new(Refusals::default());
+    let refusals = Arc::new(Refusals::new());
     while let Some(incoming) = core.endpoint.accept().await {
         let address = incoming.remote_address();
         let is_proven = incoming.remote_address_validated() || !incoming.may_retry();

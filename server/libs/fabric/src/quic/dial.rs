@@ -60,11 +60,16 @@ impl DialError {
         }
     }
 
+    const ADDRESS: &str = "address";
+    const UNREACHABLE: &str = "unreachable";
+    /// What [`Self::label`] says beside the names of refusals.
+    const LABELS: [&str; 2] = [Self::ADDRESS, Self::UNREACHABLE];
+
     fn label(&self) -> &'static str {
         match self {
-            Self::Connect(_) => "address",
+            Self::Connect(_) => Self::ADDRESS,
             Self::Certificate(_) => Refusal::Certificate.label(),
-            Self::Unreachable(_) => "unreachable",
+            Self::Unreachable(_) => Self::UNREACHABLE,
             Self::Late => Refusal::Late.label(),
             Self::Refused { code, .. } => code.label(),
             Self::Hello(HelloError::Version(_)) => Refusal::Version.label(),
@@ -150,6 +155,10 @@ struct Attempts {
 impl<Out: Carried, In: Carried> Dialler<Out, In> {
     /// Dials until the link's end is dropped or the endpoint closed.
     pub(super) async fn run(self) {
+        // An increase from nothing at all is none to who watches.
+        for label in DialError::LABELS.into_iter().chain(Refusal::ALL.map(Refusal::label)) {
+            metrics::counter!(FABRIC_REFUSED, "side" => "dialling", "reason" => label).increment(0);
+        }
         let ends = Ends {
             local: self.party.to_string(),
             peer: self.zone.to_string(),

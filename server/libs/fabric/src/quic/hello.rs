@@ -111,6 +111,18 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Version,
+        Self::World,
+        Self::Role,
+        Self::Zone,
+        Self::Busy,
+        Self::Malformed,
+        Self::Late,
+        Self::Certificate,
+        Self::Outdated,
+    ];
+
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Version => "version",

@@ -18,7 +18,6 @@ const REMEMBERED_MAX: usize = 256;
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
 /// The refusals of an endpoint.
-#[derive(Default)]
 pub(super) struct Refusals {
     told: Mutex<Told>,
 }
@@ -66,6 +65,14 @@ impl Told {
 }
 
 impl Refusals {
+    pub(super) fn new() -> Self {
+        // An increase from nothing at all is none to who watches.
+        for refusal in Refusal::ALL {
+            metrics::counter!(FABRIC_REFUSED, "side" => "accepting", "reason" => refusal.label()).increment(0);
+        }
+        Self { told: Mutex::default() }
+    }
+
     /// Counts a refusal. It is logged when the peer's last one was another; one over a certificate, which somebody must see to, once a
     /// minute for each address.
     pub(super) fn count(&self, address: SocketAddr, refusal: Refusal, reason: &str) {
@@ -100,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_news_once_until_its_reason_changes() {
-        let (refusals, now) = (Refusals::default(), Instant::now());
+        let (refusals, now) = (Refusals::new(), Instant::now());
         let is_news = |refusal| refusals.told.lock().unwrap().is_news(peer(7), refusal, now);
         assert!(is_news(Refusal::World));
         assert!(!is_news(Refusal::World));
