@@ -24,6 +24,7 @@ use crate::connection::{Connector, IsLink, playing};
 use crate::frozen_copies::FrozenCopy;
 use crate::input::{self, LocalInput};
 use crate::interpolation::InterpolationDelay;
+use crate::metric_definitions::{CLIENT_ACTION_SECONDS, CLIENT_CORRECTIONS, CLIENT_TERM_SECONDS};
 use crate::plugin::{ClientSystems, Clock, world_tick};
 use crate::prediction::CorrectionStats;
 use crate::probe::{Measured, ProbeSample, ProbeTerms, Probes};
@@ -195,10 +196,13 @@ fn measure(
     mut health: ResMut<NetworkHealth>,
 ) {
     for correction in stats.drain() {
+        metrics::counter!(CLIENT_CORRECTIONS).increment(1);
         measuring.corrections += 1;
         measuring.correction_m = measuring.correction_m.max(correction.distance_m);
     }
-    measuring.take_in(probes.drain());
+    let measured = probes.drain();
+    measured.samples.iter().for_each(record);
+    measuring.take_in(measured);
     if connector.welcome.is_none() {
         // The link's counters go on counting.
         let totals = measuring.totals;
@@ -232,6 +236,15 @@ fn measure(
     }
     health.interpolation_delay = Some(clock.rate().tick_duration().mul_f64(delay.ticks()));
     tell_probes(&measuring.samples, &mut health);
+}
+
+/// What is measured for whoever has it pushed.
+fn record(sample: &ProbeSample) {
+    let action = sample.echoed.saturating_duration_since(sample.stamped);
+    metrics::histogram!(CLIENT_ACTION_SECONDS).record(action.as_secs_f64());
+    for (term, duration) in sample.terms.iter().flat_map(ProbeTerms::named) {
+        metrics::histogram!(CLIENT_TERM_SECONDS, "term" => term).record(duration.as_secs_f64());
+    }
 }
 
 fn tell_probes(samples: &VecDeque<ProbeSample>, health: &mut NetworkHealth) {

@@ -12,6 +12,7 @@ mod headless;
 mod health;
 mod input;
 mod interpolation;
+pub mod metric_definitions;
 mod passes;
 mod plugin;
 mod prediction;

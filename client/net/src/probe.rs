@@ -51,6 +51,34 @@ pub struct ProbeTerms {
     pub apply: Duration,
 }
 
+impl ProbeTerms {
+    /// Their names, in order.
+    pub const NAMES: [&str; 7] = [
+        "uplink",
+        "forward",
+        "tick_wait",
+        "simulate",
+        "gateway",
+        "downlink",
+        "apply",
+    ];
+
+    /// Each with its name, in order.
+    pub fn named(&self) -> [(&'static str, Duration); 7] {
+        let Self {
+            uplink,
+            forward,
+            tick_wait,
+            simulate,
+            gateway,
+            downlink,
+            apply,
+        } = *self;
+        let durations = [uplink, forward, tick_wait, simulate, gateway, downlink, apply];
+        std::array::from_fn(|index| (Self::NAMES[index], durations[index]))
+    }
+}
+
 /// A stamped action whose echo was seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProbeSample {

@@ -9,8 +9,7 @@ use meridian_telemetry::span_definitions::{
     ATTRIBUTE_SERVER_PORT, CLI_JOIN, CLI_LEAVE, CLI_MOVE, CLI_PLAY, CLI_STATUS, CLI_WATCH, CLI_ZONES, RPC_SYSTEM_GRPC,
 };
 use meridian_telemetry::{
-    AttributeValue, ExportSettings, LogFormat, Metrics, SpanKind, SpanRecord, TelemetryGuard, TelemetryOptions,
-    TraceContext, record,
+    AttributeValue, LogFormat, SpanKind, SpanRecord, TelemetryGuard, TelemetryOptions, TraceContext, record,
 };
 use tonic::Code;
 use tonic::codegen::http::Uri;
@@ -81,14 +80,6 @@ impl Action {
 /// [`CliError::Telemetry`] if a variable of the environment is wrong.
 pub fn install() -> Result<TelemetryGuard, CliError> {
     let instance = std::process::id().to_string();
-    let settings = ExportSettings::from_environment(SERVICE, &instance, false)
-        .map_err(|error| CliError::Telemetry(error.to_string()))?;
-    // Without anybody to push them to, what is measured would pile up at the prompt.
-    let metrics = settings.has_metrics().then(Metrics::install).transpose();
-    let metrics = metrics.map_err(|error| CliError::Telemetry(format!("{error:#}")))?;
-    if metrics.is_some() {
-        metric_definitions::describe();
-    }
     let options = TelemetryOptions {
         service: SERVICE,
         instance,
@@ -96,7 +87,8 @@ pub fn install() -> Result<TelemetryGuard, CliError> {
         log_filter: std::env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned()),
         push_metrics: false,
     };
-    meridian_telemetry::install(options, metrics.as_ref()).map_err(|error| CliError::Telemetry(format!("{error:#}")))
+    meridian_telemetry::install_pushing(options, metric_definitions::describe)
+        .map_err(|error| CliError::Telemetry(format!("{error:#}")))
 }
 
 /// One action of the player, from its beginning until its answer: a span of kind client, the root of a trace that is always exported.

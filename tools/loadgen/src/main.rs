@@ -20,7 +20,7 @@ use meridian_loadgen::swarm::{self, SwarmOptions, demo_game};
 use meridian_loadgen::traces::{self, Rules, TracesOptions};
 use meridian_loadgen::{metric_definitions, progress, table};
 use meridian_memory::Allocator;
-use meridian_telemetry::{ExportSettings, LogFormat, Metrics, TelemetryGuard, TelemetryOptions};
+use meridian_telemetry::{LogFormat, TelemetryGuard, TelemetryOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Dozens of worlds in one process live from the cache and the TLB; this allocator keeps each on few, large pages.
@@ -60,15 +60,6 @@ fn install_telemetry(command: &Command) -> anyhow::Result<TelemetryGuard> {
         return meridian_telemetry::install_logs(LogFormat::Pretty, &log_filter);
     }
     let (service, instance) = ("meridian-loadgen", format!("loadgen-{}", process::id()));
-    let is_pushed = ExportSettings::from_environment(service, &instance, true)?.has_metrics();
-    // Without anybody to push them to, what is measured would pile up.
-    let metrics = is_pushed.then(Metrics::install).transpose()?;
-    if is_pushed {
-        metric_definitions::describe();
-        // Zero is a figure too: alerts look for what is more.
-        metrics::counter!(metric_definitions::AUDIT_DUPLICATED).increment(0);
-        metrics::counter!(metric_definitions::AUDIT_LOST).increment(0);
-    }
     let options = TelemetryOptions {
         service,
         instance,
@@ -76,7 +67,12 @@ fn install_telemetry(command: &Command) -> anyhow::Result<TelemetryGuard> {
         log_filter,
         push_metrics: true,
     };
-    meridian_telemetry::install(options, metrics.as_ref())
+    meridian_telemetry::install_pushing(options, || {
+        metric_definitions::describe();
+        // Zero is a figure too: alerts look for what is more.
+        metrics::counter!(metric_definitions::AUDIT_DUPLICATED).increment(0);
+        metrics::counter!(metric_definitions::AUDIT_LOST).increment(0);
+    })
 }
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use meridian_client_net::metric_definitions::CLIENT_ACTION_SECONDS;
+
 use crate::histogram::DurationHistogram;
-use crate::metric_definitions::{CLIENT_ACTION_SECONDS, CLIENT_OBSERVER_SECONDS};
+use crate::metric_definitions::CLIENT_OBSERVER_SECONDS;
 
 /// A stamp or a sighting older than this is forgotten: its other half will not come any more.
 const FORGET_AFTER: Duration = Duration::from_secs(10);

@@ -5,21 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use meridian_client_net::ProbeTerms;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Takeover;
 use crate::histogram::Summary;
 
 /// The terms of an action's latency, in the order in which they pass.
-pub const TERMS: [&str; 7] = [
-    "uplink",
-    "forward",
-    "tick_wait",
-    "simulate",
-    "gateway",
-    "downlink",
-    "apply",
-];
+pub const TERMS: [&str; 7] = ProbeTerms::NAMES;
 
 /// Everything one run measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

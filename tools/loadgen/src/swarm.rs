@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use meridian_autopilot::{ScenarioKind, Stage};
+use meridian_client_net::metric_definitions::CLIENT_TERM_SECONDS;
 use meridian_client_net::{GameFn, ProbeTerms};
 use meridian_game::demo::DemoPlugin;
 use meridian_ids::TickRate;
@@ -32,7 +33,6 @@ use meridian_link::LinkConditions;
 
 use crate::audit::follow::{Followed, follow};
 use crate::histogram::{DurationHistogram, Summary};
-use crate::metric_definitions::CLIENT_TERM_SECONDS;
 use crate::probe::ProbeBoard;
 use crate::report::{Bots, Handoffs, Inputs, Loadgen, Report, TERMS, cpu_us_per};
 use crate::scrape::{Scrape, Scraped};
@@ -109,18 +109,7 @@ impl Measured {
     }
 
     fn record_terms(&mut self, terms: &ProbeTerms) {
-        let ProbeTerms {
-            uplink,
-            forward,
-            tick_wait,
-            simulate,
-            gateway,
-            downlink,
-            apply,
-        } = *terms;
-        // In the order of TERMS.
-        let durations = [uplink, forward, tick_wait, simulate, gateway, downlink, apply];
-        for ((histogram, duration), term) in self.terms.iter_mut().zip(durations).zip(TERMS) {
+        for (histogram, (term, duration)) in self.terms.iter_mut().zip(terms.named()) {
             histogram.record(duration);
             metrics::histogram!(CLIENT_TERM_SECONDS, "term" => term).record(duration.as_secs_f64());
         }

@@ -4,7 +4,7 @@
 
 mod stage;
 
-use stage::{Client, Display, Server, Swarm};
+use stage::{Client, Collector, Display, Server, Swarm};
 
 /// As many bots as the pictures show.
 const BOTS: usize = 10;
@@ -102,6 +102,19 @@ fn a_simulated_network_is_as_slow_as_it_says() {
         figure(report, "loss").is_some_and(|percent| percent < 20.0)
     });
     satellite.close();
+}
+
+#[test]
+fn what_a_window_measures_is_pushed_to_a_collector() {
+    let (server, collector) = (Server::start(), Collector::start());
+    let display = Display::none();
+    let client = Client::join_with(&display, &server, "Ada", &["--headless"], &collector.environment());
+    collector.wait_for(&[
+        "meridian_client_action_seconds",
+        "tick_wait",
+        "meridian_client_corrections_total",
+    ]);
+    client.close();
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What a window test needs: a display, a server, bots, and the window itself. All of it ends with the test.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -163,6 +165,75 @@ impl Server {
     }
 }
 
+/// Takes in what programs push to a collector over HTTP, and says yes to all of it.
+pub struct Collector {
+    address: SocketAddr,
+    pushed: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Collector {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let (push, pushed) = mpsc::channel();
+        // Ends with the first that comes after the test.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let body = take_request(BufReader::new(&stream)).unwrap_or_default();
+                let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                if push.send(body).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { address, pushed }
+    }
+
+    /// What a program needs to know to push to it every so often.
+    pub fn environment(&self) -> [(&'static str, String); 3] {
+        [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", self.address)),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "500".to_owned()),
+        ]
+    }
+
+    /// Waits for a request that holds all of these words.
+    pub fn wait_for(&self, words: &[&str]) {
+        let gives_up_at = Instant::now() + PATIENCE;
+        loop {
+            let left = gives_up_at.saturating_duration_since(Instant::now());
+            let body = self
+                .pushed
+                .recv_timeout(left)
+                .expect("something with these words is pushed");
+            let holds = |word: &&str| body.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+            if words.iter().all(holds) {
+                return;
+            }
+        }
+    }
+}
+
+/// The body of a request that says how long it is.
+fn take_request(mut reader: impl BufRead) -> std::io::Result<Vec<u8>> {
+    let mut bytes = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        match line.trim().to_ascii_lowercase().split_once(':') {
+            Some(("content-length", length)) => bytes = length.trim().parse().unwrap_or(0),
+            Some(_) => {}
+            None if line.trim().is_empty() => break,
+            // The first line.
+            None => {}
+        }
+    }
+    let mut body = vec![0; bytes];
+    reader.read_exact(&mut body)?;
+    Ok(body)
+}
+
 /// Bots that walk about.
 pub struct Swarm(#[expect(dead_code, reason = "ends with the test")] Running);
 
@@ -189,6 +260,10 @@ pub struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub fn start(display: &'a Display, arguments: &[&str]) -> Self {
+        Self::start_with(display, arguments, &[])
+    }
+
+    fn start_with(display: &'a Display, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         let report = display.folder().join("report.json");
         let album = display.folder().join("album");
         let settings = display.folder().join("client.toml");
@@ -213,6 +288,7 @@ impl<'a> Client<'a> {
             .env("RUST_BACKTRACE", "0")
             .env_remove("WAYLAND_DISPLAY")
             .env("XDG_RUNTIME_DIR", display.folder())
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .spawn()
             .expect("the window starts");
         Self {
@@ -224,10 +300,20 @@ impl<'a> Client<'a> {
     }
 
     pub fn join(display: &'a Display, server: &Server, name: &str, arguments: &[&str]) -> Self {
+        Self::join_with(display, server, name, arguments, &[])
+    }
+
+    pub fn join_with(
+        display: &'a Display,
+        server: &Server,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, String)],
+    ) -> Self {
         let url = server.url("http");
         let mut all = vec!["--server", url.as_str(), "--name", name, "--quality", "low"];
         all.extend(arguments);
-        Self::start(display, &all)
+        Self::start_with(display, &all, environment)
     }
 
     /// What the window tells of itself, as it was last.

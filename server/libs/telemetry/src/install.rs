@@ -68,6 +68,20 @@ pub fn install(options: TelemetryOptions, metrics: Option<&Metrics>) -> anyhow::
     Ok(TelemetryGuard { exporter, _logs: logs })
 }
 
+/// As [`install`], for a program that serves no metrics: they are collected only where the environment has them pushed, for without anybody to
+/// push them to they would pile up. `describe` is called then, to tell what they mean and to count from zero.
+///
+/// # Errors
+/// As those of [`install`], or metrics are collected already.
+pub fn install_pushing(options: TelemetryOptions, describe: impl FnOnce()) -> anyhow::Result<TelemetryGuard> {
+    let settings = ExportSettings::from_environment(options.service, &options.instance, options.push_metrics)?;
+    let metrics = settings.has_metrics().then(Metrics::install).transpose()?;
+    if metrics.is_some() {
+        describe();
+    }
+    install(options, metrics.as_ref())
+}
+
 impl TelemetryGuard {
     /// Sends everything that is queued and pushes the metrics. True if the collector has taken it all within the limit, or nothing is
     /// exported.

@@ -15,7 +15,7 @@ mod span_layer;
 pub mod trace;
 
 pub use export::Exporter;
-pub use install::{TelemetryGuard, TelemetryOptions, install, install_logs};
+pub use install::{TelemetryGuard, TelemetryOptions, install, install_logs, install_pushing};
 pub use logs::LogFormat;
 pub use metric_definitions::{BYTES_BUCKETS, COUNT_BUCKETS, MILLISECONDS_BUCKETS, SECONDS_BUCKETS, TICKS_BUCKETS};
 pub use recorder::Metrics;
