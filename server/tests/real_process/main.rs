@@ -12,6 +12,7 @@ mod command_line;
 #[path = "../common/free_port.rs"]
 mod free_port;
 mod lifetime;
+mod noise;
 mod session;
 mod support;
 mod swarm;

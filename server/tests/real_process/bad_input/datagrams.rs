@@ -3,10 +3,10 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use meridian_link::{DATAGRAM_BYTES_MAX, plugin::is_connection_request};
-use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 
 use crate::{
     bot::{Bot, assert_they_play_on, drive, drive_until, drive_until_all_play, guest_session},
+    noise::{CONNECTION_REQUEST_BYTES, Noise},
     support::{Server, get, wait_until},
 };
 
@@ -18,9 +18,6 @@ const BURST: usize = 50;
 const STRANGERS: usize = 8;
 /// Larger than what is taken, and nearly what UDP can carry.
 const HUGE_BYTES: usize = 65_000;
-/// A netcode connection request's length and beginning.
-const CONNECTION_REQUEST_BYTES: usize = 1_078;
-const CONNECTION_REQUEST_PREFIX: &[u8] = b"\0NETCODE 1.02\0";
 
 #[test]
 fn noise_at_the_gateway_disturbs_nobody() {
@@ -122,45 +119,4 @@ fn known_guest(server: &Server) -> UdpSocket {
         socket.recv(&mut [0; DATAGRAM_BYTES_MAX]).is_ok()
     });
     socket
-}
-
-/// Random datagrams, the same ones for the same seed.
-struct Noise {
-    random: SmallRng,
-}
-
-impl Noise {
-    fn new(seed: u64) -> Self {
-        Self {
-            random: SmallRng::seed_from_u64(seed),
-        }
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        self.random.fill_bytes(&mut bytes);
-        bytes
-    }
-
-    /// Of any length that is taken, and at times empty; every fourth begins as a request to connect does.
-    fn datagram(&mut self) -> Vec<u8> {
-        let length = match self.random.random_range(0..20) {
-            0 => 0,
-            1 => CONNECTION_REQUEST_BYTES,
-            _ => self.random.random_range(1..=DATAGRAM_BYTES_MAX),
-        };
-        let mut datagram = self.bytes(length);
-        if self.random.random_range(0..4) == 0 {
-            let known = length.min(CONNECTION_REQUEST_PREFIX.len());
-            datagram[..known].copy_from_slice(&CONNECTION_REQUEST_PREFIX[..known]);
-        }
-        datagram
-    }
-
-    /// A request to connect in all but its token.
-    fn connection_request(&mut self) -> Vec<u8> {
-        let mut request = self.bytes(CONNECTION_REQUEST_BYTES);
-        request[..CONNECTION_REQUEST_PREFIX.len()].copy_from_slice(CONNECTION_REQUEST_PREFIX);
-        request
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -38,12 +39,17 @@ fn a_cluster_by_hand_heads_its_lines_says_when_it_is_ready_and_ends_with_ctrl_c(
         .map(Result::unwrap);
     let mut said = Vec::new();
     for line in lines.by_ref() {
-        let is_ready = line == "The cluster is ready. In other terminals:";
+        let is_all = line == "Ctrl-C ends it.";
         said.push(line);
-        if is_ready {
+        if is_all {
             break;
         }
     }
+    let (_, store) = said
+        .iter()
+        .find_map(|line| line.split_once(" status --bus valkey://"))
+        .unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(TcpStream::connect(store).is_ok(), "{store} is not there");
     for name in ["north-west", "south-east", "gateway-1", "gateway-2", "auth"] {
         let head = format!("{name:<12} ");
         assert!(
@@ -60,6 +66,7 @@ fn a_cluster_by_hand_heads_its_lines_says_when_it_is_ready_and_ends_with_ctrl_c(
             .any(|line| line.starts_with(name) && line.contains("stopped"))
     });
     assert_eq!(ended, [true; 3], "{rest:#?}");
+    assert!(TcpStream::connect(store).is_err(), "{store} is still there");
     let mut status = None;
     wait_until("the script's end", || {
         status = cluster.0.try_wait().unwrap();
