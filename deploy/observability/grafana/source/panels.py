@@ -162,7 +162,6 @@ def _variable(name, label, metric):
         "type": "query",
         "datasource": PROMETHEUS,
         "query": {"query": query, "refId": name},
-        "definition": query,
         "multi": True,
         "includeAll": True,
         "allValue": ".*",

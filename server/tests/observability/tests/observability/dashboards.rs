@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::Path, process::Command};
 use serde_json::Value;
 
 use crate::{
-    support::{files, repository, run_well},
+    support::{files, installed, repository, run_well},
     yaml,
 };
 
@@ -68,6 +68,47 @@ fn the_files_are_what_their_source_says() {
             .arg(repository(&format!("{GRAFANA}/make-dashboards")))
             .arg("--check"),
     );
+}
+
+/// Compares dashboards with Grafana's types, those of the repository if no files are named.
+fn check() -> Command {
+    let mut check = Command::new(installed("python3"));
+    check.arg(repository(&format!("{GRAFANA}/check-dashboards")));
+    check
+}
+
+#[test]
+fn every_field_is_one_of_grafanas_types() {
+    let said = run_well(&mut check());
+    assert_eq!(said.trim(), "5 dashboards are of Grafana's types");
+}
+
+#[test]
+fn a_field_that_grafana_does_not_know_or_takes_for_another_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = |change: &dyn Fn(&mut Value)| {
+        let (name, mut dashboard) = all().remove(0);
+        change(&mut dashboard);
+        let file = folder.path().join(format!("{name}.json"));
+        std::fs::write(&file, dashboard.to_string()).unwrap();
+        let output = check().arg(file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let chart = |dashboard: &mut Value, change: &dyn Fn(&mut Value)| {
+        let panels = dashboard["panels"].as_array_mut().unwrap();
+        change(panels.iter_mut().find(|panel| panel["type"] == "timeseries").unwrap());
+    };
+    let misspelt = broken(&|dashboard| chart(dashboard, &|panel| panel["headline"] = "?".into()));
+    assert!(
+        misspelt.contains(".headline is no field that Grafana knows"),
+        "{misspelt}"
+    );
+    let style = |panel: &mut Value| panel["fieldConfig"]["defaults"]["custom"]["drawStyle"] = "curve".into();
+    let no_choice = broken(&|dashboard| chart(dashboard, &style));
+    assert!(no_choice.contains("'curve', not of"), "{no_choice}");
+    let a_text = broken(&|dashboard| chart(dashboard, &|panel| panel["gridPos"]["w"] = "12".into()));
+    assert!(a_text.contains("'12', not of"), "{a_text}");
 }
 
 #[test]
