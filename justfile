@@ -65,9 +65,9 @@ bars *arguments: build build-client
     scripts/setup cluster
     scripts/bars {{ arguments }}
 
-# Play on a cluster with traces on, and draw what they say: the pictures of docs/results.md.
+# Play on a cluster with traces on, beside a Prometheus, and draw what they say: the pictures of docs/results.md.
 results *arguments: build
-    scripts/setup cluster
+    scripts/setup observability
     scripts/results {{ arguments }}
 
 # Run everything that CI runs.

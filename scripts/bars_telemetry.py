@@ -204,10 +204,11 @@ def resident_mb(process):
 
 
 class Memory:
-    """By how many MB a process grows in a block at most, from when its bots walk."""
+    """By how many MB a process grows in a block at most, from when its bots walk, for so many seconds: those who vanish at the end cost the gateway
+    what they never acknowledge, until it has given them up."""
 
-    def __init__(self, process):
-        self.process, self.seen, self.is_over = process, [], threading.Event()
+    def __init__(self, process, seconds):
+        self.process, self.seconds, self.seen, self.is_over = process, seconds, [], threading.Event()
         self.thread = threading.Thread(target=self.watch)
 
     def __enter__(self):
@@ -219,8 +220,8 @@ class Memory:
         self.thread.join()
 
     def watch(self):
-        pause = TO_WALK_S
-        while not self.is_over.wait(pause):
+        pause, until = TO_WALK_S, time.monotonic() + self.seconds
+        while not self.is_over.wait(pause) and time.monotonic() < until:
             self.seen.append(resident_mb(self.process))
             pause = LOOK_S
 
@@ -267,7 +268,7 @@ def run_against(bars, server, folder, seconds, collector, flags):
     """A swarm's run, while its collector does what it does."""
     http, admin = (f"http://{server.addresses[name]}" for name in ("http", "admin"))
     where = ["--server", http, "--admin", admin, "--scenario", "border", "--bots", 40, "--seconds", seconds]
-    with Memory(server.process) as memory:
+    with Memory(server.process, seconds) as memory:
         collector.begin(admin, seconds)
         report = bars.loadgen(folder, "run", *where, *flags)
     # Of the measuring window: a swarm ends later where a collector takes nothing from it, and the server rests meanwhile.
