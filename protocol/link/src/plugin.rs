@@ -19,6 +19,7 @@ use lightyear::link::LinkStats;
 use lightyear::prelude::{Link, LinkOf, LinkSystems, Linked, PacketNackSettings, PeerAddr, Transport};
 use lightyear::transport::plugin::{PacketAcked, PacketLost};
 
+use crate::metric_definitions::count_from_zero;
 use crate::{LinkCounters, PacketIo};
 
 /// Links of peers that have not authenticated yet; requests beyond them are dropped, and their clients ask again. Bounds what
@@ -192,6 +193,7 @@ impl Plugin for LinkPlugin {
         app.add_observer(doubt_rtt);
         app.add_systems(PreUpdate, receive.in_set(LinkSystems::Receive));
         if self.accepts {
+            count_from_zero();
             app.add_systems(PreUpdate, sweep_pending.before(receive).in_set(LinkSystems::Receive));
         }
         app.add_systems(PostUpdate, send.in_set(LinkSystems::Send));
