@@ -1,6 +1,7 @@
 """The bars of telemetry and of the gRPC API, for scripts/bars: what telling costs, with a collector and with one that makes trouble, whether traces are
 complete, how fast a move and its position are, how many streams hold."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -47,12 +48,30 @@ SPANS_DROPPED = "meridian_telemetry_spans_dropped_total"
 SPANS_EXPORTED = "meridian_telemetry_spans_exported_total"
 
 
+class Traces:
+    """`loadgen traces`, and the environment that leads to it."""
+
+    def __init__(self, folder, port=None):
+        port = port or free_port()
+        self.report = pathlib.Path(folder) / f"traces-{port}.json"
+        command = [BINARIES / "loadgen", "traces", "--listen", f"127.0.0.1:{port}", "--report", self.report]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.environment = exporting_to(port)
+
+    def end(self):
+        """What it says of all that it was told."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=30)
+        return json.loads(self.report.read_text(encoding="utf-8"))
+
+
 class Off:
-    """No telemetry: what the others are compared with."""
+    """A server that tells nothing: what the others are compared with. The swarm beside it tells of its actions to a collector of its own in every run: what
+    that costs the machine is no part of what a server pays."""
 
     name = "off"
 
-    def __init__(self, _):
+    def __init__(self, folder, swarms):
         self.environment = {}
 
     def begin(self, admin, seconds):
@@ -63,25 +82,16 @@ class Off:
         return None
 
     def end(self):
-        """What it says of all that it was told."""
-        return None
+        """Its collector, if it has one, ends."""
 
 
 class Collector(Off):
-    """`loadgen traces`, and the environment that leads to it."""
+    """A server that tells the swarm's collector, which then knows whole traces."""
 
     name = "on"
 
-    def __init__(self, folder, port=None):
-        self.report, port = pathlib.Path(folder) / "traces.json", port or free_port()
-        command = [BINARIES / "loadgen", "traces", "--listen", f"127.0.0.1:{port}", "--report", self.report]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.environment = exporting_to(port)
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=30)
-        return json.loads(self.report.read_text(encoding="utf-8"))
+    def __init__(self, folder, swarms):
+        self.environment = swarms.environment
 
 
 class NoCollector(Off):
@@ -89,7 +99,7 @@ class NoCollector(Off):
 
     name = "away"
 
-    def __init__(self, _):
+    def __init__(self, folder, swarms):
         self.environment = with_short_queue(exporting_to(free_port()))
 
 
@@ -98,7 +108,7 @@ class HungCollector(Off):
 
     name = "hung"
 
-    def __init__(self, _):
+    def __init__(self, folder, swarms):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.environment = with_short_queue(exporting_to(self.listener.getsockname()[1]))
 
@@ -135,7 +145,7 @@ class SlowCollector(Off):
 
     name = "slow"
 
-    def __init__(self, _):
+    def __init__(self, folder, swarms):
         self.server = LateServer(("127.0.0.1", 0), LateAnswer)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.environment = with_short_queue(exporting_to(self.server.server_port, "http/protobuf"))
@@ -150,9 +160,9 @@ class ReturningCollector(Off):
 
     name = "back"
 
-    def __init__(self, folder):
+    def __init__(self, folder, swarms):
         self.folder, self.port = folder, free_port()
-        self.collector = Collector(folder, self.port)
+        self.collector = Traces(folder, self.port)
         self.environment = with_short_queue(exporting_to(self.port))
 
     def begin(self, admin, seconds):
@@ -165,7 +175,7 @@ class ReturningCollector(Off):
         self.collector.end()
         time.sleep(0.3 * seconds)
         self.exported_before = sum_of(self.admin, SPANS_EXPORTED)
-        self.collector = Collector(self.folder, self.port)
+        self.collector = Traces(self.folder, self.port)
 
     def has_recovered(self):
         self.thread.join()
@@ -177,7 +187,7 @@ class ReturningCollector(Off):
         return True
 
     def end(self):
-        return self.collector.end()
+        self.collector.end()
 
 
 TROUBLES = (NoCollector, HungCollector, SlowCollector, ReturningCollector)
@@ -249,19 +259,32 @@ class Run(typing.NamedTuple):
 
 def one_run(bars, seconds, kind, *flags):
     """A run of 40 bots against a server, with where its spans go."""
-    with tempfile.TemporaryDirectory() as folder:
-        collector = kind(folder)
-        before = dict(os.environ)
-        os.environ.update(collector.environment)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        swarms = Traces(folder)
+        collector = kind(folder, swarms)
         try:
-            with bars.Server(folder) as server:
+            with environment(collector.environment):
+                server = stack.enter_context(bars.Server(folder))
+            with environment(swarms.environment):
                 run = run_against(bars, server, folder, seconds, collector, flags)
+            stack.close()
         finally:
-            os.environ.clear()
-            os.environ.update(before)
-            told = collector.end()
+            collector.end()
+            told = swarms.end()
         print(f"  telemetry {kind.name}: {run}", file=sys.stderr)
         return run._replace(told=told)
+
+
+@contextlib.contextmanager
+def environment(additional):
+    """What is started within the block has these variables as well."""
+    before = dict(os.environ)
+    os.environ.update(additional)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def run_against(bars, server, folder, seconds, collector, flags):
@@ -271,7 +294,7 @@ def run_against(bars, server, folder, seconds, collector, flags):
     with Memory(server.process, seconds) as memory:
         collector.begin(admin, seconds)
         report = bars.loadgen(folder, "run", *where, *flags)
-    # Of the measuring window: a swarm ends later where a collector takes nothing from it, and the server rests meanwhile.
+    # Of the measuring window.
     of_server, ticks = report["server"], report["server"]["zone_tick_ms"]["samples"]
     return Run(
         us_per_tick=bars.times(of_server["cpu_us_per_client_tick"], report["bots"]["connected"]),
