@@ -52,6 +52,8 @@ pub async fn serve(listener: TcpListener, context: FrontContext, stop: Shutdown)
     let seats = Seats::new(context.config.connections_max, "connections");
     let front = Arc::new(Front::new(&context, streams_end.clone()));
     let (reporter, health) = health_reporter();
+    // Who asks before any zone was asked is told that none serves, not that there is no such service.
+    health::set(&reporter, false).await;
     let game_server = GameServerServer::new(Service(Arc::clone(&front))).max_decoding_message_size(REQUEST_BYTES_MAX);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
