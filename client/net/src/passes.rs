@@ -236,7 +236,7 @@ mod tests {
 
     use bevy::app::{App, TaskPoolOptions};
     use bevy::ecs::message::{Message, Messages};
-    use bevy::time::TimePlugin;
+    use bevy::time::{TimePlugin, TimeUpdateStrategy};
     use meridian_game::{ProtocolPlugin, ProtocolSide};
     use meridian_ids::TickRate;
 
@@ -273,6 +273,8 @@ mod tests {
         let mut app = client();
         let world = app.world_mut();
         let mut passes = Passes::take(world);
+        // A system that were still there would see to it that it is noticed.
+        world.insert_resource(TimeUpdateStrategy::ManualDuration(Duration::from_millis(100)));
         let began = world.resource::<Time<Real>>().last_update().unwrap();
         let elapsed = |world: &World| world.resource::<Time<Virtual>>().elapsed();
         let before = elapsed(world);

@@ -72,10 +72,14 @@ fn take(connector: &mut Connector, answer: Option<Session>, now: Instant) {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use bevy::time::{Real, Time};
+    use lightyear_replication::receive::ReplicationReceiver;
     use meridian_game::{Welcome, WorldDefinition};
     use meridian_ids::{PlayerId, Tick, TickRate, WorldEntityId};
+    use meridian_link::Arrival;
 
     use super::*;
+    use crate::connection::supervision::supervise;
     use crate::session::{Resume, SessionSource};
 
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -131,12 +135,19 @@ mod tests {
             player,
             asked: Mutex::default(),
         });
+        let link = world.spawn((ReplicationReceiver, Arrival(began))).id();
+        connector.link = Some(link);
         world.insert_resource(connector);
+        world.insert_resource(Time::<Real>::new(began));
         world.insert_resource(SessionProvider(Arc::clone(&auth) as Arc<dyn SessionSource>));
         let at = |minute: &u64| {
+            let now = began + Duration::from_secs(60 * minute);
+            // The gateway is heard all the time.
+            world.entity_mut(link).insert(Arrival(now));
+            world.resource_mut::<Time<Real>>().update_with_instant(now);
             // A frame asks, and the next one hears.
             for _ in 0..2 {
-                renew(&mut world, began + Duration::from_secs(60 * minute));
+                supervise(&mut world);
             }
             auth.asked.lock().unwrap().clone()
         };

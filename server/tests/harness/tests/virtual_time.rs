@@ -440,14 +440,10 @@ struct Fates {
     lost: u32,
 }
 
-/// What share of its packets a client takes for lost, over a link with so much loss and as much jitter as a busy machine's.
-fn share_taken_for_lost(loss: f64) -> f64 {
+/// What share of its packets a client takes for lost, over a link.
+fn share_taken_for_lost(conditions: LinkConditions) -> f64 {
     let mut world = TestWorld::new(TestOptions {
-        conditions: LinkConditions {
-            delay: Duration::from_millis(8),
-            jitter: Duration::from_millis(6),
-            loss,
-        },
+        conditions,
         ..TestOptions::default()
     });
     world.join_all(1);
@@ -466,8 +462,19 @@ fn share_taken_for_lost(loss: f64) -> f64 {
 
 #[test]
 fn a_packet_that_is_acknowledged_late_is_not_taken_for_lost_and_one_that_is_lost_is() {
-    let share = share_taken_for_lost(0.0);
-    assert_eq!(share, 0.0, "nothing was lost");
-    let share = share_taken_for_lost(0.05);
+    let short = LinkConditions {
+        delay: Duration::from_millis(8),
+        jitter: Duration::from_millis(6),
+        loss: 0.0,
+    };
+    assert_eq!(share_taken_for_lost(short), 0.0, "nothing was lost");
+    let long = LinkConditions {
+        delay: Duration::from_millis(80),
+        jitter: Duration::from_millis(30),
+        loss: 0.0,
+    };
+    let share = share_taken_for_lost(long);
+    assert!(share < 0.005, "nothing was lost, not {share}");
+    let share = share_taken_for_lost(LinkConditions { loss: 0.05, ..short });
     assert!((0.03..0.08).contains(&share), "one in twenty was lost, not {share}");
 }

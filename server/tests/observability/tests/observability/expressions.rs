@@ -174,7 +174,7 @@ impl Prometheus {
     fn variables_have_values(&self) {
         for (name, dashboard) in dashboards::all() {
             for variable in dashboard["templating"]["list"].as_array().unwrap() {
-                let definition = variable["definition"].as_str().unwrap();
+                let definition = variable["query"]["query"].as_str().unwrap();
                 let inside = definition
                     .strip_prefix("label_values(")
                     .and_then(|rest| rest.strip_suffix(')'));
