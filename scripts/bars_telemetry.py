@@ -57,12 +57,19 @@ class Traces:
         command = [BINARIES / "loadgen", "traces", "--listen", f"127.0.0.1:{port}", "--report", self.report]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.environment = exporting_to(port)
+        # What it says of all that it was told, once it has ended.
+        self.told = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
 
     def end(self):
-        """What it says of all that it was told."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=30)
-        return json.loads(self.report.read_text(encoding="utf-8"))
+        self.told = json.loads(self.report.read_text(encoding="utf-8"))
 
 
 class Off:
@@ -230,7 +237,8 @@ class Memory:
         self.thread.join()
 
     def watch(self):
-        pause, until = TO_WALK_S, time.monotonic() + self.seconds
+        # The last second is left out, for nobody says when exactly they leave.
+        pause, until = TO_WALK_S, time.monotonic() + TO_WALK_S + self.seconds - 1
         while not self.is_over.wait(pause) and time.monotonic() < until:
             self.seen.append(resident_mb(self.process))
             pause = LOOK_S
@@ -260,19 +268,17 @@ class Run(typing.NamedTuple):
 def one_run(bars, seconds, kind, *flags):
     """A run of 40 bots against a server, with where its spans go."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        swarms = Traces(folder)
+        swarms = stack.enter_context(Traces(folder))
         collector = kind(folder, swarms)
-        try:
-            with environment(collector.environment):
-                server = stack.enter_context(bars.Server(folder))
-            with environment(swarms.environment):
-                run = run_against(bars, server, folder, seconds, collector, flags)
-            stack.close()
-        finally:
-            collector.end()
-            told = swarms.end()
+        stack.callback(collector.end)
+        with environment(collector.environment):
+            server = stack.enter_context(bars.Server(folder))
+        with environment(swarms.environment):
+            run = run_against(bars, server, folder, seconds, collector, flags)
+        # The server first, whose last spans the collectors still take.
+        stack.close()
         print(f"  telemetry {kind.name}: {run}", file=sys.stderr)
-        return run._replace(told=told)
+        return run._replace(told=swarms.told)
 
 
 @contextlib.contextmanager
