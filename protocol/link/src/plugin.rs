@@ -202,7 +202,7 @@ impl Plugin for LinkPlugin {
 
 /// Round trip that a new link is taken to have: without one, lightyear never sends a lost reliable message again.
 const FIRST_RTT: Duration = Duration::from_millis(100);
-/// Longest round trip that is believed; lightyear gives packets up after twice of it at the latest.
+/// Longest round trip that is believed; packets are given up after three seconds at the latest ([`PRESUMED_LOST`]).
 const RTT_MAX: Duration = Duration::from_secs(2);
 /// Share of each sample in the estimate, as in TCP (RFC 6298).
 const RTT_SHARE: u32 = 8;

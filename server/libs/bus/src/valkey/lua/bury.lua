@@ -1,4 +1,5 @@
--- Put an entry that cannot be read aside, once, however many see it; of one that stays, a copy for each that sees it. KEYS: its stream, the dead letters, for an inbox also what waits in it.
+-- Put an entry that cannot be read aside, once, however many see it;
+-- of one that stays, a copy for each that sees it. KEYS: its stream, the dead letters, for an inbox also what waits in it.
 -- ARGV: the entry, the group that reads it or nothing, the reason, the beginning of its bytes, dead letters kept.
 -- Says 1 if it was put aside, 2 if a copy was, for it stays where it is.
 local stream, dead, waiting = KEYS[1], KEYS[2], KEYS[3]
