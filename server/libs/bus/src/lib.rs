@@ -15,7 +15,7 @@ pub mod valkey;
 
 pub use in_process::{InProcess, NowFn, in_process};
 pub use model::{INBOX_MAX, Model, TOMBSTONE_KEPT};
-pub use streams::{EVENTS_MAX, EVENTS_UNREAD_MAX, POSITIONS_MAX};
+pub use streams::{EVENTS_MAX, POSITIONS_MAX};
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ pub const BUS_COMMANDS: &str = "meridian_bus_commands_total";
 pub const BUS_COMMAND_SECONDS: &str = "meridian_bus_command_seconds";
 /// Connections to the store that were opened again, by `what` they are for.
 pub const BUS_RECONNECTS: &str = "meridian_bus_reconnects_total";
-/// Entries that could not be read and were put aside, by `stream` and `reason`.
+/// Entries that could not be read and were taken out of their streams, by `stream` and `reason`: the dead letters, and those that were too many to be kept.
 pub const BUS_DEAD_LETTERS: &str = "meridian_bus_dead_letters_total";
 /// Records of a zone that could not be read, by `reason`; they stay where they are.
 pub const BUS_UNREADABLE_RECORDS: &str = "meridian_bus_unreadable_records_total";
@@ -22,7 +22,7 @@ pub const BUS_INBOX_LENGTH: &str = "meridian_bus_inbox_length";
 pub const BUS_GENERATION: &str = "meridian_bus_generation";
 /// Events that are kept, as the zones of this process hear it.
 pub const BUS_EVENTS_LENGTH: &str = "meridian_bus_events_length";
-/// Events that were taken away before all groups were done with them, for there were too many.
+/// Events that were taken away before all groups were done with them, for they had waited too long.
 pub const BUS_EVENTS_LOST: &str = "meridian_bus_events_lost_total";
 /// What was to be published and fell out of a full queue, by `stream`.
 pub const BUS_UNPUBLISHED: &str = "meridian_bus_unpublished_total";

@@ -9,12 +9,9 @@ use meridian_ids::ZoneId;
 
 use crate::{EntryId, WakeFn};
 
-/// Events that are kept for groups to come, while there are none: a quarter of an hour of a busy world. Beyond that the oldest go. In memory it
-/// is the limit for groups as well: they are in the same process.
+/// Events that are kept in memory for groups to come and for those that are not done with them, which are in the same process: a quarter of an hour of a busy
+/// world. Beyond that the oldest go.
 pub const EVENTS_MAX: usize = 65_536;
-/// Events that a store keeps for groups that are not done with them: four hours of a busy world, in about 50 MB. Beyond that the oldest go, and
-/// are counted: a group that nobody reads for any more must not fill the store.
-pub const EVENTS_UNREAD_MAX: usize = 1 << 20;
 /// Position entries that are kept per zone, which tells them in each tick while it is followed: two seconds at 60 Hz, one at the highest rate.
 pub const POSITIONS_MAX: usize = 128;
 

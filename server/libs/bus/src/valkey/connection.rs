@@ -16,7 +16,6 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, ServerErrorKind, Value};
 use tokio::sync::watch;
 
-use super::ValkeyError;
 use super::answer::{Answer, Parts};
 use super::command::{LeftOut, Moment, Question, kind, tells};
 use super::dead::Reason;
@@ -24,13 +23,14 @@ use super::generation::{Generations, is_on_disk};
 use super::inbox::Reading;
 use super::outbox::{Batch, Outbox, Waiting};
 use super::record::HEAD;
-use super::scripts::{self, ScriptName, call};
-use super::store::{Backoff, Store, ask_all, ends_connection};
+use super::scripts::{ScriptName, call};
+use super::store::{Backoff, Store, ends_connection};
+use super::{EVENTS_KEPT, EVENTS_KEPT_UNREAD, ValkeyError};
 use crate::metric_definitions::{
     BUS_COMMAND_SECONDS, BUS_COMMANDS, BUS_EVENTS_LENGTH, BUS_EVENTS_LOST, BUS_INBOX_LENGTH, BUS_RECONNECTS,
     BUS_UNREADABLE_RECORDS, BUS_UNWRITABLE_RECORDS,
 };
-use crate::streams::{EVENTS_MAX, EVENTS_UNREAD_MAX, POSITIONS_MAX};
+use crate::streams::POSITIONS_MAX;
 use crate::{Bus, Heard, WakeFn};
 
 /// Commands of one batch at most: their answers come together, and the first should not wait for many.
@@ -206,18 +206,16 @@ impl Courier {
             if is_broken {
                 return End::Broken;
             }
-            if is_forgotten && self.load(connection).await.is_err() {
+            if is_forgotten && self.teach(connection).await.is_err() {
                 return End::Broken;
             }
             self.backoff.reset();
         }
     }
 
-    async fn load(&self, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
+    async fn teach(&self, connection: &mut MultiplexedConnection) -> Result<(), ValkeyError> {
         tracing::warn!(zone = %self.zone, "the store had forgotten the scripts");
-        ask_all(connection, &scripts::load_all(), self.store.response_timeout)
-            .await
-            .map(drop)
+        self.store.teach(connection).await
     }
 
     /// What a batch asks, in order.
@@ -257,7 +255,8 @@ impl Courier {
             asked.push(Asked::Look);
             if self.has_told {
                 let mut question = call(ScriptName::Trim, &[self.store.keys().events()]);
-                question.arg(EVENTS_MAX).arg(EVENTS_UNREAD_MAX);
+                let kept = [EVENTS_KEPT, EVENTS_KEPT_UNREAD].map(|kept| kept.as_millis() as u64);
+                question.arg(&kept[..]);
                 questions.add_command(question);
                 asked.push(Asked::Trim);
             }

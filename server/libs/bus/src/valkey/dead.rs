@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use super::record::Field;
 use super::scripts::{ScriptName, call};
 use super::store::{Store, ask};
-use super::{DEAD_LETTERS_MAX, ValkeyError};
+use super::{DEAD_LETTERS_KEPT, DEAD_LETTERS_MAX, ValkeyError};
 use crate::metric_definitions::{BUS_DEAD_LETTERS, BUS_UNREADABLE_TRANSFERS};
 
 /// Bytes of an entry that are kept.
@@ -59,6 +59,8 @@ pub(super) struct Source {
 const PUT_ASIDE: redis::Value = redis::Value::Int(1);
 /// What it says of one that stays where it is, and of which a copy was put aside.
 const STAYS: redis::Value = redis::Value::Int(2);
+/// What it says of one of which nothing was kept, for there are many already.
+const GONE: redis::Value = redis::Value::Int(3);
 
 /// Puts an entry aside, if nobody has before, or a copy of it if a zone has sent it; says so.
 pub(super) async fn bury(
@@ -72,15 +74,17 @@ pub(super) async fn bury(
     keys.extend(source.waiting.clone());
     let mut question = call(ScriptName::Bury, &keys);
     question.arg(entry).arg(&source.group).arg(reason.name());
-    question.arg(beginning(fields)).arg(DEAD_LETTERS_MAX);
+    question.arg(beginning(fields));
+    question.arg(DEAD_LETTERS_KEPT.as_millis() as u64).arg(DEAD_LETTERS_MAX);
     let done = ask(connection, &question, store.response_timeout).await?;
-    if done == PUT_ASIDE {
+    if done == PUT_ASIDE || done == GONE {
         counter!(BUS_DEAD_LETTERS, "stream" => source.name, "reason" => reason.name()).increment(1);
         tracing::warn!(
             stream = source.key,
             entry,
             reason = reason.name(),
-            "an entry cannot be read and was put aside"
+            is_kept = done == PUT_ASIDE,
+            "an entry cannot be read and was taken away; it is among the dead letters unless there are too many"
         );
     } else if done == STAYS {
         counter!(BUS_UNREADABLE_TRANSFERS, "reason" => reason.name()).increment(1);

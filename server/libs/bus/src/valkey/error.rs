@@ -87,6 +87,11 @@ impl ValkeyError {
         matches!(self, Self::Refused(said) if said.starts_with("NOGROUP") || said.starts_with("UNBLOCKED"))
     }
 
+    /// Whether the server does not know a script, for it was started again.
+    pub(super) fn is_without_script(&self) -> bool {
+        matches!(self, Self::Refused(said) if said.starts_with("NOSCRIPT"))
+    }
+
     /// Whether a group was there before somebody began it.
     pub(super) fn is_group_there(&self) -> bool {
         matches!(self, Self::Refused(said) if said.starts_with("BUSYGROUP"))
@@ -144,5 +149,7 @@ mod tests {
         assert!(heard("BUSYGROUP Consumer Group name already exists").is_group_there());
         assert!(heard("NOGROUP the consumer group this client was blocked on no longer exists").is_without_group());
         assert!(!heard("OOM command not allowed").is_without_group());
+        assert!(heard("NOSCRIPT No matching script. Please use EVAL.").is_without_script());
+        assert!(!heard("OOM command not allowed").is_without_script());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionManager, MultiplexedConnection};
 use redis::{Cmd, Value};
 use tokio::sync::Mutex;
 
@@ -50,10 +50,10 @@ pub struct ServerTime {
     pub uncertainty: Duration,
 }
 
-/// A connection for what is asked now and then; opened again when it is needed.
+/// What is asked now and then, and may be asked again: one thing at a time, over a connection that opens itself again.
 pub(super) struct Control {
     store: Store,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    manager: Mutex<ConnectionManager>,
 }
 
 impl Control {
@@ -69,23 +69,33 @@ impl Control {
         // From here on time counts: what is settling settles while the process starts.
         let begin = store.terms.begin(ScriptName::Begin, &Moment::default());
         ask(&mut connection, &begin, store.response_timeout).await?;
-        let connection = Mutex::new(Some(connection));
-        Ok(Self { store, connection })
+        let manager = Mutex::new(store.manage()?);
+        Ok(Self { store, manager })
     }
 
-    /// Asks. After anything but an answer the connection is not used again.
+    /// Asks. A connection that broke is opened again by its manager.
     pub(super) async fn ask(&self, question: &Cmd) -> Result<Value, ValkeyError> {
-        let mut known = self.connection.lock().await;
-        let mut connection = match known.take() {
-            Some(connection) => connection,
-            None => {
-                counter!(BUS_RECONNECTS, "what" => "control").increment(1);
-                self.store.open().await?
+        let mut manager = self.manager.lock().await;
+        let answer = self.ask_or_teach(&mut manager, question).await;
+        if let Err(error) = &answer {
+            counter!(BUS_RECONNECTS, "what" => "control").increment(1);
+            // A manager goes on with a connection that has fallen silent, or that leads to a server that does not write, and for ever with one that
+            // it was refused.
+            if !matches!(error, ValkeyError::Unreachable(_)) {
+                *manager = self.store.manage()?;
             }
-        };
-        let answer = ask(&mut connection, question, self.store.response_timeout).await?;
-        *known = Some(connection);
-        Ok(answer)
+        }
+        answer
+    }
+
+    async fn ask_or_teach(&self, manager: &mut ConnectionManager, question: &Cmd) -> Result<Value, ValkeyError> {
+        let answer = ask(manager, question, self.store.response_timeout).await;
+        if !answer.as_ref().is_err_and(ValkeyError::is_without_script) {
+            return answer;
+        }
+        // The server was started again. It has done nothing of this, so it may be asked once more.
+        self.store.teach(manager).await?;
+        ask(manager, question, self.store.response_timeout).await
     }
 
     /// `is_new`: the document counts from now on, whatever it was before.

@@ -1,9 +1,9 @@
-//! A store's address, and how connections to it are opened. None is opened again by itself: who uses one decides what its end means.
+//! A store's address, and how connections to it are opened. Only a managed one is opened again by itself: who uses another one decides what its end means.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, Pipeline, ServerErrorKind, TlsCertificates, Value};
 use rustls::pki_types::CertificateDer;
@@ -18,6 +18,8 @@ use super::{ValkeyError, ValkeyOptions};
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// The longest wait: a lease lasts two.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How often a managed connection is tried again before who asks is told that it is not to be had: their waits are over before an answer would be late.
+const MANAGED_RETRIES: usize = 3;
 
 /// Where a world is kept.
 #[derive(Clone)]
@@ -71,9 +73,27 @@ impl Store {
     /// A connection of its own, that knows all scripts. It has no time limit: whoever asks sets one.
     pub(super) async fn open(&self) -> Result<MultiplexedConnection, ValkeyError> {
         let mut connection = self.open_bare().await?;
-        let loaded = ask_all(&mut connection, &scripts::load_all(), self.response_timeout).await?;
-        loaded.into_iter().try_for_each(|answer| checked(answer).map(drop))?;
+        self.teach(&mut connection).await?;
         Ok(connection)
+    }
+
+    /// Tells the server all scripts.
+    pub(super) async fn teach(&self, connection: &mut impl ConnectionLike) -> Result<(), ValkeyError> {
+        let loaded = ask_all(connection, &scripts::load_all(), self.response_timeout).await?;
+        loaded.into_iter().try_for_each(|answer| checked(answer).map(drop))
+    }
+
+    /// A connection that is opened when it is first used, and again after it broke. Whoever asks sets a time limit, and finds out whether the server knows
+    /// the scripts.
+    pub(super) fn manage(&self) -> Result<ConnectionManager, ValkeyError> {
+        let configuration = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(self.response_timeout))
+            .set_response_timeout(None)
+            .set_number_of_retries(MANAGED_RETRIES)
+            .set_min_delay(BACKOFF_FIRST)
+            .set_max_delay(BACKOFF_MAX);
+        let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), configuration);
+        Ok(manager?)
     }
 
     /// One that knows no scripts, for who only looks.
@@ -107,11 +127,11 @@ fn check_certificates(pem: &[u8]) -> Result<(), ValkeyError> {
 
 /// Asks, and waits so long for the answers, which may be errors of the server.
 pub(super) async fn ask_all(
-    connection: &mut MultiplexedConnection,
+    connection: &mut impl ConnectionLike,
     questions: &Pipeline,
     timeout: Duration,
 ) -> Result<Vec<Value>, ValkeyError> {
-    let answers = connection.send_packed_commands(questions, 0, questions.len());
+    let answers = connection.req_packed_commands(questions, 0, questions.len());
     match tokio::time::timeout(timeout, answers).await {
         Ok(answers) => Ok(answers?),
         Err(_) => Err(ValkeyError::TimedOut),
@@ -120,11 +140,11 @@ pub(super) async fn ask_all(
 
 /// Asks one thing, and waits so long for the answer; an error of the server is an error.
 pub(super) async fn ask(
-    connection: &mut MultiplexedConnection,
+    connection: &mut impl ConnectionLike,
     question: &redis::Cmd,
     timeout: Duration,
 ) -> Result<Value, ValkeyError> {
-    match tokio::time::timeout(timeout, connection.send_packed_command(question)).await {
+    match tokio::time::timeout(timeout, connection.req_packed_command(question)).await {
         Ok(answer) => checked(answer?),
         Err(_) => Err(ValkeyError::TimedOut),
     }

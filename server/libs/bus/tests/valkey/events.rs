@@ -1,12 +1,16 @@
 //! How long events are kept: until all groups are done with them, and no longer.
 
-use meridian_bus::{EVENTS_MAX, EVENTS_UNREAD_MAX};
+use std::time::Duration;
+
+use meridian_bus::valkey::{EVENTS_KEPT, EVENTS_KEPT_UNREAD};
 
 use crate::server::Server;
 use crate::zone::{WEST, World, Zone, until};
 
-/// Entries of which a stream takes all away at once, or none.
+/// Entries of which a stream takes all away at once, or none, at most.
 const NODE: usize = 100;
+/// More than the time that passes within a test.
+const A_WHILE: Duration = Duration::from_secs(60);
 
 /// A zone that publishes into a stream that a test has filled.
 struct Stream {
@@ -35,14 +39,17 @@ impl Stream {
         }
     }
 
-    fn fill(&mut self, count: usize) {
-        let script =
-            "for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'e', 'thirty bytes, as many as events') end";
-        for begun in (0..count).step_by(1 << 16) {
-            let mut fill = redis::cmd("EVAL");
-            fill.arg(script).arg(1).arg(&self.key).arg((count - begun).min(1 << 16));
-            fill.exec(&mut self.raw).unwrap();
-        }
+    /// Puts so many events into it that are so old.
+    fn fill(&mut self, count: usize, age: Duration) {
+        let script = "
+            local time = redis.call('TIME')
+            local ms = string.format('%.0f', time[1] * 1000 - ARGV[2])
+            for _ = 1, ARGV[1] do
+                redis.call('XADD', KEYS[1], ms .. '-*', 'e', 'thirty bytes, as many as events')
+            end";
+        let mut fill = redis::cmd("EVAL");
+        fill.arg(script).arg(1).arg(&self.key).arg(count);
+        fill.arg(age.as_millis() as u64).exec(&mut self.raw).unwrap();
     }
 
     fn length(&mut self) -> usize {
@@ -97,10 +104,10 @@ impl Stream {
 #[test]
 fn what_a_group_has_not_read_or_not_acknowledged_is_kept_however_many_come_after_it() {
     let mut stream = Stream::new();
-    let all = EVENTS_MAX + 2 * NODE;
+    let all = 70_000;
     stream.begin_group("store");
     stream.begin_group("chat");
-    stream.fill(all);
+    stream.fill(all, EVENTS_KEPT_UNREAD - A_WHILE);
     stream.publish();
     assert_eq!(stream.length(), all + 1, "nobody has read anything");
     let read = stream.read("chat", all + 1);
@@ -125,38 +132,54 @@ fn what_a_group_has_not_read_or_not_acknowledged_is_kept_however_many_come_after
 }
 
 #[test]
-fn while_there_is_no_group_the_newest_are_kept_for_one_to_come() {
+fn while_there_is_no_group_those_of_the_last_while_are_kept_for_one_to_come() {
     let mut stream = Stream::new();
-    stream.fill(EVENTS_MAX + 5 * NODE);
-    until("there are not more", || {
-        stream.publish();
-        stream.length() <= EVENTS_MAX + NODE
-    });
-    assert!(stream.length() >= EVENTS_MAX);
+    stream.fill(5 * NODE, EVENTS_KEPT + A_WHILE);
+    let kept = 3 * NODE;
+    stream.fill(kept, EVENTS_KEPT - A_WHILE);
+    stream.publish();
+    assert!(stream.length() >= kept, "{}", stream.length());
+    assert!(stream.length() <= kept + NODE + 1, "{}", stream.length());
 }
 
 #[test]
 fn a_group_that_nobody_reads_for_does_not_fill_the_store() {
     let mut stream = Stream::new();
     stream.begin_group("gone");
-    stream.fill(EVENTS_UNREAD_MAX + 5 * NODE + 7);
-    let last = |stream: &mut Stream| -> redis::streams::StreamRangeReply {
-        let mut last = redis::cmd("XREVRANGE");
-        last.arg(&stream.key).arg("+").arg("-").arg("COUNT").arg(1);
-        last.query(&mut stream.raw).unwrap()
-    };
+    let kept = 3 * NODE;
+    stream.fill(5 * NODE, EVENTS_KEPT_UNREAD + A_WHILE);
+    stream.fill(kept, EVENTS_KEPT_UNREAD - A_WHILE);
+    let mut trim = redis::cmd("EVAL");
+    trim.arg(include_str!("../../src/valkey/lua/trim.lua"))
+        .arg(1)
+        .arg(&stream.key);
+    trim.arg(&[EVENTS_KEPT, EVENTS_KEPT_UNREAD].map(|kept| kept.as_millis() as u64)[..]);
+    let (length, lost): (usize, usize) = trim.query(&mut stream.raw).unwrap();
+    assert!((kept..=kept + NODE).contains(&length), "{length} are left");
+    assert_eq!(length + lost, kept + 5 * NODE, "what is gone is told");
+    stream.fill(5 * NODE, EVENTS_KEPT);
     stream.publish();
-    let newest = last(&mut stream).ids.remove(0).id;
-    assert_eq!(stream.length(), EVENTS_UNREAD_MAX);
+    assert_eq!(stream.length(), length + 5 * NODE + 1, "what is not too old is kept");
+}
+
+#[test]
+fn a_zone_has_what_is_too_old_taken_away() {
+    let mut stream = Stream::new();
+    stream.begin_group("gone");
+    stream.fill(5 * NODE, EVENTS_KEPT_UNREAD + A_WHILE);
     stream.publish();
-    assert_eq!(stream.length(), EVENTS_UNREAD_MAX);
-    assert_ne!(last(&mut stream).ids.remove(0).id, newest, "the oldest go");
-    let information: String = redis::cmd("INFO")
-        .arg("memory")
-        .query(&mut stream.server.raw())
-        .unwrap();
-    let used = information
-        .lines()
-        .find_map(|line| line.strip_prefix("used_memory:")?.parse::<u64>().ok());
-    assert!(used.unwrap() < 100 << 20, "{used:?} bytes");
+    assert!(stream.length() <= NODE, "{} are left", stream.length());
+}
+
+#[test]
+fn a_group_that_has_read_everything_for_long_loses_nothing() {
+    let mut stream = Stream::new();
+    stream.begin_group("chat");
+    let all = 5 * NODE;
+    stream.fill(all, EVENTS_KEPT_UNREAD + A_WHILE);
+    let read = stream.read("chat", all);
+    stream.acknowledge("chat", &read);
+    stream.publish();
+    assert_eq!(stream.length(), 1);
+    assert_eq!(stream.read("chat", all).len(), 1);
 }

@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use meridian_bus::EventReader;
+use meridian_bus::directory::Directory;
+use meridian_bus::valkey::ValkeyOptions;
 use meridian_handoff::script::{Command, Done};
 
+use crate::relay::Relay;
 use crate::server::{self, Server};
 use crate::zone::{PATIENCE, WEST, World, Zone, entity_of, until};
 
@@ -86,6 +89,53 @@ fn scripts_that_the_server_has_forgotten_are_told_it_again() {
     let first = zone.spawn(1);
     assert!(first.is_none() || first == zone.spawned(), "{first:?}");
     assert_eq!(zone.spawn(1), zone.spawned());
+}
+
+#[test]
+fn what_is_asked_now_and_then_is_asked_again_where_connections_are_cut_and_scripts_forgotten() {
+    let server = Server::start(&["--save", ""]);
+    let mut raw = server.raw();
+    let mut order = |words: &[&str]| redis::cmd(words[0]).arg(&words[1..]).exec(&mut raw).unwrap();
+    order(&["ACL", "SETUSER", "meridian", "on", ">secret", "~*", "+@all"]);
+    let world = World::connect(ValkeyOptions {
+        url: format!("redis://meridian:secret@127.0.0.1:{}/", server.port),
+        ..World::options(&server)
+    });
+    let world = world.unwrap();
+    let directory = world.world.directory();
+    assert_eq!(directory.list(), Ok(Vec::new()));
+    for _ in 0..5 {
+        order(&["SCRIPT", "FLUSH"]);
+        assert_eq!(directory.list(), Ok(Vec::new()), "it is told again at once");
+        order(&["CLIENT", "KILL", "TYPE", "normal"]);
+        until("the connection is there again", || directory.list().is_ok());
+    }
+    // Who is not let in for a while comes in afterwards.
+    order(&["ACL", "SETUSER", "meridian", "off"]);
+    order(&["CLIENT", "KILL", "TYPE", "normal"]);
+    for _ in 0..4 {
+        assert!(directory.list().is_err());
+    }
+    order(&["ACL", "SETUSER", "meridian", "on"]);
+    until("the store lets it in", || directory.list().is_ok());
+}
+
+#[test]
+fn a_connection_that_has_fallen_silent_is_given_up_for_another() {
+    let server = Server::start(&["--save", ""]);
+    let relay = Relay::to(server.port);
+    let world = World::connect(ValkeyOptions {
+        url: relay.url(),
+        ..World::options(&server)
+    });
+    let world = world.unwrap();
+    let directory = world.world.directory();
+    let mut zone = Zone::claim(&world.world, WEST);
+    for spawned in 1..=2 {
+        relay.silence();
+        until("the store is heard again", || directory.list().is_ok());
+        until("the spawn is done", || zone.tell(spawned) == zone.spawned());
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod interruptions;
 mod looking;
 mod measure;
 mod one_slot;
+mod relay;
 mod restart;
 mod strangers;
 mod upgrade;

@@ -1,7 +1,9 @@
 //! Foreign entries in every stream of a world, while it goes on: nothing of the world is lost, and all that is foreign is put aside.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use meridian_bus::valkey::{DEAD_LETTERS_KEPT, DEAD_LETTERS_MAX};
 use meridian_events::{Event, Positions, envelope};
 use meridian_handoff::script::{Command, Done, Refusal};
 use meridian_ids::Tick;
@@ -163,4 +165,37 @@ fn what_strangers_put_into_streams_is_put_aside_and_nothing_else_suffers() {
         let length: usize = redis::cmd("XLEN").arg(inbox).query(&mut raw).unwrap();
         assert_eq!(length, 0, "nothing is left in an inbox");
     }
+}
+
+#[test]
+fn dead_letters_are_kept_for_a_week_and_of_a_flood_its_beginning() {
+    let world = World::new(server::shared());
+    let mut raw = server::shared().raw();
+    let [dead, inbox] = ["dead", "zone:0:inbox"].map(|what| format!("{{{}}}:{what}", world.options.world));
+    let _west = Zone::claim(&world.world, WEST);
+    let mut fill = |count: usize, age: Duration| {
+        let script = "
+            local ms = string.format('%.0f', redis.call('TIME')[1] * 1000 - ARGV[2])
+            local id = ARGV[2] == '0' and '*' or ms .. '-*'
+            for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], id, 'bytes', 'something') end";
+        let mut fill = redis::cmd("EVAL");
+        fill.arg(script).arg(1).arg(&dead).arg(count);
+        fill.arg(age.as_millis() as u64)
+            .exec(&mut server::shared().raw())
+            .unwrap();
+    };
+    let mut length = |stream: &str| -> usize { redis::cmd("XLEN").arg(stream).query(&mut raw).unwrap() };
+    // A stream takes away a hundred at once, or none.
+    let (old, newer) = (300, 100);
+    fill(old, DEAD_LETTERS_KEPT + Duration::from_secs(60));
+    fill(newer, DEAD_LETTERS_KEPT - Duration::from_secs(60));
+    let garbage = [(b"e".to_vec(), b"garbage".to_vec())];
+    add(&mut server::shared().raw(), &inbox, &garbage);
+    until("it is put aside, and what is too old is gone", || {
+        (newer + 1..=newer + 101).contains(&length(&dead))
+    });
+    fill(DEAD_LETTERS_MAX - length(&dead), Duration::ZERO);
+    add(&mut server::shared().raw(), &inbox, &garbage);
+    until("it is taken away", || length(&inbox) == 0);
+    assert_eq!(length(&dead), DEAD_LETTERS_MAX, "there are enough of them");
 }

@@ -1,9 +1,10 @@
 -- Put an entry that cannot be read aside, once, however many see it;
 -- of one that stays, a copy for each that sees it. KEYS: its stream, the dead letters, for an inbox also what waits in it.
--- ARGV: the entry, the group that reads it or nothing, the reason, the beginning of its bytes, dead letters kept.
--- Says 1 if it was put aside, 2 if a copy was, for it stays where it is.
+-- ARGV: the entry, the group that reads it or nothing, the reason, the beginning of its bytes, for how many milliseconds dead letters are kept, and how many
+-- there may be before no more are written down.
+-- Says 1 if it was put aside, 2 if a copy was, for it stays where it is, 3 if it is gone, for there were too many dead letters.
 local stream, dead, waiting = KEYS[1], KEYS[2], KEYS[3]
-local entry, group = ARGV[1], ARGV[2]
+local entry, group, kept_ms, most = ARGV[1], ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[6])
 if group ~= '' then
   redis.call('XACK', stream, group, entry)
 end
@@ -18,5 +19,11 @@ end
 if stays == 0 and redis.call('XDEL', stream, entry) == 0 then
   return 0
 end
-redis.call('XADD', dead, 'MAXLEN', '~', ARGV[5], '*', 'stream', stream, 'entry', entry, 'reason', ARGV[3], 'bytes', ARGV[4], 'stays', stays)
+local time = redis.call('TIME')
+redis.call('XTRIM', dead, 'MINID', '~', string.format('%.0f-0', math.max(time[1] * 1000 - kept_ms, 0)))
+if redis.call('XLEN', dead) < most then
+  redis.call('XADD', dead, '*', 'stream', stream, 'entry', entry, 'reason', ARGV[3], 'bytes', ARGV[4], 'stays', stays)
+elseif stays == 0 then
+  return 3
+end
 return 1 + stays

@@ -28,7 +28,7 @@ local needed = {
   { 'XRANGE', stream, '-', '+' },
   { 'XREVRANGE', stream, '+', '-', 'COUNT', '1' },
   { 'XLEN', stream },
-  { 'XTRIM', stream, 'MAXLEN', '1' },
+  { 'XTRIM', stream, 'MINID', '0' },
   { 'XDEL', stream, '1-1' },
   { 'XGROUP', 'DELCONSUMER', stream, 'g', 'c' },
   { 'XGROUP', 'DESTROY', stream, 'g' },

@@ -1,6 +1,6 @@
--- Take away the events that are of no use to anybody any more: those that all groups are done with. KEYS[1]: the events; ARGV: how many are kept
--- while no group reads them, how many at most. Says how many are left, and how many were taken away that some group was not done with.
-local events, without_groups_max, most = KEYS[1], ARGV[1], tonumber(ARGV[2])
+-- Take away the events that are of no use to anybody any more: those that all groups are done with. KEYS[1]: the events; ARGV: for how many milliseconds
+-- they are kept while no group reads them, and for how many at most. Says how many are left, and how many were taken away that some group was not done with.
+local events, without_groups_ms, most_ms = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 if redis.call('XLEN', events) == 0 then
   return { 0, 0 }
 end
@@ -16,6 +16,12 @@ local function is_before(one, other)
     return #one_ms < #other_ms
   end
   return one_ms < other_ms
+end
+
+local time = redis.call('TIME')
+-- The least id of an entry that is at most so old.
+local function since(age_ms)
+  return string.format('%.0f-0', math.max(time[1] * 1000 + math.floor(time[2] / 1000) - age_ms, 0))
 end
 
 -- The id after this one; should it be no usual one, itself.
@@ -39,18 +45,16 @@ for _, facts in ipairs(redis.call('XINFO', 'GROUPS', events)) do
   first = first and is_before(first, open) and first or open
 end
 if not first then
-  redis.call('XTRIM', events, 'MAXLEN', '~', without_groups_max)
+  redis.call('XTRIM', events, 'MINID', '~', since(without_groups_ms))
   return { redis.call('XLEN', events), 0 }
 end
--- To the entry where it is to be known what the limit takes; else as is cheapest, and so many at a time that nobody waits for it.
-local is_too_long = redis.call('XLEN', events) > most
-if is_too_long then
-  redis.call('XTRIM', events, 'MINID', '=', first)
-else
+local oldest = since(most_ms)
+if not is_before(first, oldest) then
+  -- As is cheapest, and so many at a time that nobody waits for it.
   redis.call('XTRIM', events, 'MINID', '~', first, 'LIMIT', 100000)
+  return { redis.call('XLEN', events), 0 }
 end
-local lost = 0
-if redis.call('XLEN', events) > most then
-  lost = redis.call('XTRIM', events, 'MAXLEN', '=', most)
-end
+-- To the very entry, so that it is known of how many some group has read nothing.
+redis.call('XTRIM', events, 'MINID', '=', first)
+local lost = redis.call('XTRIM', events, 'MINID', '~', oldest, 'LIMIT', 100000)
 return { redis.call('XLEN', events), lost }
