@@ -22,7 +22,7 @@ pub const BUS_INBOX_LENGTH: &str = "meridian_bus_inbox_length";
 pub const BUS_GENERATION: &str = "meridian_bus_generation";
 /// Events that are kept, as the zones of this process hear it.
 pub const BUS_EVENTS_LENGTH: &str = "meridian_bus_events_length";
-/// Events that were taken away before all groups were done with them, for they had waited too long.
+/// Events that were taken away from the first on that some group was not done with, for they had waited long and were many.
 pub const BUS_EVENTS_LOST: &str = "meridian_bus_events_lost_total";
 /// What was to be published and fell out of a full queue, by `stream`.
 pub const BUS_UNPUBLISHED: &str = "meridian_bus_unpublished_total";

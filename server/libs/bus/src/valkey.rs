@@ -17,7 +17,7 @@
 //! | `{w}:zone:N:position`, `:followers` | stream: positions; who follows them |
 //! | `{w}:events` | stream: events; a group per service |
 //! | `{w}:services` | hash: the directory |
-//! | `{w}:dead` | stream: entries that could not be read, for [`DEAD_LETTERS_KEPT`]: stream, entry, reason, the first 4 KiB, whether it stays there (a transfer) |
+//! | `{w}:dead` | stream: entries that could not be read, for [`DEAD_LETTERS_KEPT`], about [`DEAD_LETTERS_MAX`] of them: stream, entry, reason, the first 4 KiB, whether it stays there (a transfer) |
 //!
 //! **Generations.** Each script first compares the server's `run_id` with the one that the world knows. Another one means that the server was
 //! restarted or that another took over, perhaps without its newest writes: the generation rises, and zones say once more what they own. A world that
@@ -25,8 +25,9 @@
 //!
 //! **Events** are kept until every group is done with them: each second in which a zone has told any, it has those taken away that all groups have
 //! acknowledged. While there is no group, those of the last [`EVENTS_KEPT`] stay. A group that nobody reads for any more keeps what it has not read; it is
-//! removed by hand (`XGROUP DESTROY`). What some group has not read for [`EVENTS_KEPT_UNREAD`] goes, is counted
-//! (`meridian_bus_events_lost_total`) and told in the log. Only positions are bounded by their number (`MAXLEN`): of them only the newest count.
+//! removed by hand (`XGROUP DESTROY`). Of more than [`EVENTS_KEPT_HOWEVER_OLD`] those that some group has
+//! not read for [`EVENTS_KEPT_UNREAD`] go, are counted (`meridian_bus_events_lost_total`) and told in the log. Only of positions the oldest go for their number
+//! alone (`MAXLEN`): of them the newest count.
 //!
 //! **What the store must be set to.** `maxmemory-policy noeviction`: a record that is evicted is an entity that is lost. `appendonly yes`: with
 //! `appendfsync everysec` a crash of the machine costs about the last second of writes, which living zones say again; with `always` nothing. Without a
@@ -104,13 +105,17 @@ use store::Store;
 const LAYOUT: &str = "1";
 /// For how long events are kept for groups to come, while there are none.
 pub const EVENTS_KEPT: Duration = Duration::from_secs(15 * 60);
-/// For how long events are kept for groups that are not done with them: in a busy world, 70 a second, that is some 300 MB. A group that nobody reads for any
-/// more must not fill the store.
+/// For how long events are kept at least for groups that are not done with them. A store's memory must hold that: at 70 a second, a busy world, some 300 MB.
 pub const EVENTS_KEPT_UNREAD: Duration = Duration::from_secs(24 * 60 * 60);
+/// So many events, some 50 MB, are kept for such groups however old they are: after a standstill of days as well.
+pub const EVENTS_KEPT_HOWEVER_OLD: usize = 1 << 20;
 /// For how long dead letters are kept.
 pub const DEAD_LETTERS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// While there are so many dead letters, some 40 MB at most, no more are written down, only counted and logged: of a flood the beginning tells most.
+/// So many dead letters are kept, some 50 MB at most, and twice as many where transfers that stay are among them. Then the oldest make way if they are older
+/// than [`DEAD_LETTERS_MAKE_WAY`], and where none is no more are written down, only counted and logged: of a flood the beginning tells most.
 pub const DEAD_LETTERS_MAX: usize = 10_000;
+/// How old dead letters are that make way for others.
+pub const DEAD_LETTERS_MAKE_WAY: Duration = Duration::from_secs(60 * 60);
 /// How long an answer may take before it counts as unknown, unless it is said otherwise.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -25,7 +25,7 @@ use super::outbox::{Batch, Outbox, Waiting};
 use super::record::HEAD;
 use super::scripts::{ScriptName, call};
 use super::store::{Backoff, Store, ends_connection};
-use super::{EVENTS_KEPT, EVENTS_KEPT_UNREAD, ValkeyError};
+use super::{EVENTS_KEPT, EVENTS_KEPT_HOWEVER_OLD, EVENTS_KEPT_UNREAD, ValkeyError};
 use crate::metric_definitions::{
     BUS_COMMAND_SECONDS, BUS_COMMANDS, BUS_EVENTS_LENGTH, BUS_EVENTS_LOST, BUS_INBOX_LENGTH, BUS_RECONNECTS,
     BUS_UNREADABLE_RECORDS, BUS_UNWRITABLE_RECORDS,
@@ -250,13 +250,14 @@ impl Courier {
             let keys = [
                 self.store.keys().followers(self.zone),
                 self.store.keys().inbox(self.zone),
+                self.store.keys().events(),
             ];
             questions.add_command(call(ScriptName::Followed, &keys));
             asked.push(Asked::Look);
             if self.has_told {
                 let mut question = call(ScriptName::Trim, &[self.store.keys().events()]);
                 let kept = [EVENTS_KEPT, EVENTS_KEPT_UNREAD].map(|kept| kept.as_millis() as u64);
-                question.arg(&kept[..]);
+                question.arg(&kept[..]).arg(EVENTS_KEPT_HOWEVER_OLD);
                 questions.add_command(question);
                 asked.push(Asked::Trim);
             }
@@ -343,9 +344,8 @@ impl Courier {
     fn noted_trim(&mut self, answer: Value) {
         let numbers = Parts::new(answer).and_then(|mut parts| Ok((parts.number()?, parts.number()?)));
         match numbers {
-            Ok((length, lost)) => {
+            Ok((_, lost)) => {
                 self.has_told = false;
-                gauge!(BUS_EVENTS_LENGTH).set(length as f64);
                 if lost > 0 {
                     counter!(BUS_EVENTS_LOST).increment(lost);
                     tracing::error!(zone = %self.zone, lost, "events were taken away that a group has not read: is one there that nobody reads for?");
@@ -359,8 +359,9 @@ impl Courier {
         let Ok(mut parts) = Parts::new(answer) else {
             return;
         };
-        if let (Ok(followers), Ok(waiting)) = (parts.number(), parts.number()) {
+        if let (Ok(followers), Ok(waiting), Ok(events)) = (parts.number(), parts.number(), parts.number()) {
             self.outbox.set_followed(followers > 0);
+            gauge!(BUS_EVENTS_LENGTH).set(events as f64);
             gauge!(BUS_INBOX_LENGTH, "zone" => self.zone.0.to_string()).set(waiting as f64);
         }
     }

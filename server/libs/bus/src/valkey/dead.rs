@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use super::record::Field;
 use super::scripts::{ScriptName, call};
 use super::store::{Store, ask};
-use super::{DEAD_LETTERS_KEPT, DEAD_LETTERS_MAX, ValkeyError};
+use super::{DEAD_LETTERS_KEPT, DEAD_LETTERS_MAKE_WAY, DEAD_LETTERS_MAX, ValkeyError};
 use crate::metric_definitions::{BUS_DEAD_LETTERS, BUS_UNREADABLE_TRANSFERS};
 
 /// Bytes of an entry that are kept.
@@ -76,6 +76,7 @@ pub(super) async fn bury(
     question.arg(entry).arg(&source.group).arg(reason.name());
     question.arg(beginning(fields));
     question.arg(DEAD_LETTERS_KEPT.as_millis() as u64).arg(DEAD_LETTERS_MAX);
+    question.arg(DEAD_LETTERS_MAKE_WAY.as_millis() as u64);
     let done = ask(connection, &question, store.response_timeout).await?;
     if done == PUT_ASIDE || done == GONE {
         counter!(BUS_DEAD_LETTERS, "stream" => source.name, "reason" => reason.name()).increment(1);

@@ -66,10 +66,11 @@ impl Control {
         check_server(&store, &mut connection).await?;
         check_permissions(&store, &mut connection).await?;
         check_layout(&store, &mut connection).await?;
+        let mut manager = store.manage()?;
         // From here on time counts: what is settling settles while the process starts.
         let begin = store.terms.begin(ScriptName::Begin, &Moment::default());
-        ask(&mut connection, &begin, store.response_timeout).await?;
-        let manager = Mutex::new(store.manage()?);
+        ask(&mut manager, &begin, store.response_timeout).await?;
+        let manager = Mutex::new(manager);
         Ok(Self { store, manager })
     }
 

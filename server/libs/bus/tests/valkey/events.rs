@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meridian_bus::valkey::{EVENTS_KEPT, EVENTS_KEPT_UNREAD};
+use meridian_bus::valkey::{EVENTS_KEPT, EVENTS_KEPT_HOWEVER_OLD, EVENTS_KEPT_UNREAD};
 
 use crate::server::Server;
 use crate::zone::{WEST, World, Zone, until};
@@ -14,7 +14,7 @@ const A_WHILE: Duration = Duration::from_secs(60);
 
 /// A zone that publishes into a stream that a test has filled.
 struct Stream {
-    server: Server,
+    _server: Server,
     _world: World,
     zone: Zone,
     raw: redis::Connection,
@@ -30,7 +30,7 @@ impl Stream {
         let (raw, key) = (server.raw(), format!("{{{}}}:events", world.options.world));
         let published = 0;
         Self {
-            server,
+            _server: server,
             _world: world,
             zone,
             raw,
@@ -50,6 +50,15 @@ impl Stream {
         let mut fill = redis::cmd("EVAL");
         fill.arg(script).arg(1).arg(&self.key).arg(count);
         fill.arg(age.as_millis() as u64).exec(&mut self.raw).unwrap();
+    }
+
+    /// Takes away what nobody needs any more, as a zone would that keeps so many however old they are; how many are left, and how many are lost to a group.
+    fn trim(&mut self, kept: usize) -> (usize, usize) {
+        let mut trim = redis::cmd("EVAL");
+        trim.arg(include_str!("../../src/valkey/lua/trim.lua"));
+        trim.arg(1).arg(&self.key);
+        let ages = [EVENTS_KEPT, EVENTS_KEPT_UNREAD].map(|kept| kept.as_millis() as u64);
+        trim.arg(&ages[..]).arg(kept).query(&mut self.raw).unwrap()
     }
 
     fn length(&mut self) -> usize {
@@ -143,43 +152,83 @@ fn while_there_is_no_group_those_of_the_last_while_are_kept_for_one_to_come() {
 }
 
 #[test]
-fn a_group_that_nobody_reads_for_does_not_fill_the_store() {
+fn what_a_group_has_not_read_for_long_goes_where_there_are_many() {
     let mut stream = Stream::new();
     stream.begin_group("gone");
-    let kept = 3 * NODE;
-    stream.fill(5 * NODE, EVENTS_KEPT_UNREAD + A_WHILE);
-    stream.fill(kept, EVENTS_KEPT_UNREAD - A_WHILE);
-    let mut trim = redis::cmd("EVAL");
-    trim.arg(include_str!("../../src/valkey/lua/trim.lua"))
-        .arg(1)
-        .arg(&stream.key);
-    trim.arg(&[EVENTS_KEPT, EVENTS_KEPT_UNREAD].map(|kept| kept.as_millis() as u64)[..]);
-    let (length, lost): (usize, usize) = trim.query(&mut stream.raw).unwrap();
+    let (old, newer) = (5 * NODE, 3 * NODE);
+    stream.fill(old, EVENTS_KEPT_UNREAD + A_WHILE);
+    stream.fill(newer, EVENTS_KEPT_UNREAD - A_WHILE);
+    assert_eq!(stream.trim(old + newer), (old + newer, 0), "there are not many");
+    let (length, lost) = stream.trim(newer);
+    assert!((newer..=newer + NODE).contains(&length), "{length} are left");
+    assert_eq!(length + lost, old + newer, "what is gone is told");
+    assert_eq!(stream.trim(newer), (length, 0));
+}
+
+#[test]
+fn what_is_old_goes_until_there_are_not_many_any_more() {
+    let mut stream = Stream::new();
+    stream.begin_group("gone");
+    let (all, kept) = (9 * NODE, 5 * NODE);
+    stream.fill(all, EVENTS_KEPT_UNREAD + A_WHILE);
+    let (length, lost) = stream.trim(kept);
     assert!((kept..=kept + NODE).contains(&length), "{length} are left");
-    assert_eq!(length + lost, kept + 5 * NODE, "what is gone is told");
-    stream.fill(5 * NODE, EVENTS_KEPT);
-    stream.publish();
-    assert_eq!(stream.length(), length + 5 * NODE + 1, "what is not too old is kept");
+    assert_eq!(length + lost, all);
+    assert_eq!(stream.trim(kept), (length, 0));
 }
 
 #[test]
-fn a_zone_has_what_is_too_old_taken_away() {
+fn what_somebody_reads_still_is_kept_with_all_that_came_after_it_while_they_are_not_many() {
     let mut stream = Stream::new();
-    stream.begin_group("gone");
-    stream.fill(5 * NODE, EVENTS_KEPT_UNREAD + A_WHILE);
-    stream.publish();
-    assert!(stream.length() <= NODE, "{} are left", stream.length());
-}
-
-#[test]
-fn a_group_that_has_read_everything_for_long_loses_nothing() {
-    let mut stream = Stream::new();
-    stream.begin_group("chat");
+    stream.begin_group("stuck");
     let all = 5 * NODE;
     stream.fill(all, EVENTS_KEPT_UNREAD + A_WHILE);
-    let read = stream.read("chat", all);
-    stream.acknowledge("chat", &read);
+    let read = stream.read("stuck", all);
+    stream.acknowledge("stuck", &read[..NODE]);
+    stream.acknowledge("stuck", &read[NODE + 1..]);
+    let (length, lost) = stream.trim(all);
+    assert_eq!(lost, 0, "what is before it goes, and is not lost");
+    assert!((all - NODE..=all).contains(&length), "{length} are left");
+}
+
+#[test]
+fn of_what_is_old_only_that_is_lost_which_some_group_was_not_done_with() {
+    let mut stream = Stream::new();
+    stream.begin_group("slow");
+    let (read, unread) = (2 * NODE + 7, 3 * NODE);
+    stream.fill(read + unread, EVENTS_KEPT_UNREAD + A_WHILE);
+    let done = stream.read("slow", read);
+    stream.acknowledge("slow", &done);
+    let (mut length, mut lost) = (usize::MAX, 0);
+    until("nothing more goes", || {
+        let trimmed = stream.trim(0);
+        lost += trimmed.1;
+        std::mem::replace(&mut length, trimmed.0) == trimmed.0
+    });
+    assert_eq!(length + lost, unread, "what it has read is not lost");
+    assert!(length <= NODE, "{length} are left");
+}
+
+#[test]
+fn a_zone_has_what_is_old_taken_away_of_many() {
+    let mut stream = Stream::new();
+    stream.begin_group("gone");
+    let many = EVENTS_KEPT_HOWEVER_OLD + 5 * NODE;
+    stream.fill(many, EVENTS_KEPT_UNREAD + A_WHILE);
     stream.publish();
-    assert_eq!(stream.length(), 1);
-    assert_eq!(stream.read("chat", all).len(), 1);
+    let left = EVENTS_KEPT_HOWEVER_OLD..=EVENTS_KEPT_HOWEVER_OLD + NODE;
+    assert!(left.contains(&stream.length()), "{} are left", stream.length());
+}
+
+#[test]
+fn a_zone_hears_how_many_follow_it_how_many_wait_for_it_and_how_many_events_are_kept() {
+    let mut stream = Stream::new();
+    stream.fill(3, Duration::ZERO);
+    let zone = stream.key.replace(":events", ":zone:0");
+    let mut look = redis::cmd("EVAL");
+    look.arg(include_str!("../../src/valkey/lua/followed.lua")).arg(3);
+    look.arg(format!("{zone}:followers"))
+        .arg(format!("{zone}:inbox"))
+        .arg(&stream.key);
+    assert_eq!(look.query::<[u64; 3]>(&mut stream.raw), Ok([0, 0, 3]));
 }

@@ -1,6 +1,9 @@
 -- Take away the events that are of no use to anybody any more: those that all groups are done with. KEYS[1]: the events; ARGV: for how many milliseconds
--- they are kept while no group reads them, and for how many at most. Says how many are left, and how many were taken away that some group was not done with.
-local events, without_groups_ms, most_ms = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+-- they are kept while no group reads them, for how many where some group does not read them, and how many are kept however old they are.
+-- Says how many are left, and how many were taken away from the first on that some group was not done with.
+local events, without_groups_ms, unread_ms, kept = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+-- So many are taken away at a time, that nobody waits for it.
+local at_once = 100000
 if redis.call('XLEN', events) == 0 then
   return { 0, 0 }
 end
@@ -45,16 +48,18 @@ for _, facts in ipairs(redis.call('XINFO', 'GROUPS', events)) do
   first = first and is_before(first, open) and first or open
 end
 if not first then
-  redis.call('XTRIM', events, 'MINID', '~', since(without_groups_ms))
+  redis.call('XTRIM', events, 'MINID', '~', since(without_groups_ms), 'LIMIT', at_once)
   return { redis.call('XLEN', events), 0 }
 end
-local oldest = since(most_ms)
-if not is_before(first, oldest) then
-  -- As is cheapest, and so many at a time that nobody waits for it.
-  redis.call('XTRIM', events, 'MINID', '~', first, 'LIMIT', 100000)
-  return { redis.call('XLEN', events), 0 }
+-- As is cheapest.
+local done_with = redis.call('XTRIM', events, 'MINID', '~', first, 'LIMIT', at_once)
+local lost, oldest = 0, since(unread_ms)
+if done_with < at_once / 2 and is_before(first, oldest) then
+  -- To the very entry, so that it is known how many are lost. There are few left before it.
+  redis.call('XTRIM', events, 'MINID', '=', first)
+  local too_many = redis.call('XLEN', events) - kept
+  if too_many > 0 then
+    lost = redis.call('XTRIM', events, 'MINID', '~', oldest, 'LIMIT', math.min(at_once, too_many))
+  end
 end
--- To the very entry, so that it is known of how many some group has read nothing.
-redis.call('XTRIM', events, 'MINID', '=', first)
-local lost = redis.call('XTRIM', events, 'MINID', '~', oldest, 'LIMIT', 100000)
 return { redis.call('XLEN', events), lost }
