@@ -1,104 +1,80 @@
-//! The Collector's configuration. The reference Collector does not run here, so it is held against what its documentation of 0.140 says
-//! that there is: components, their keys, and pipelines made of what is defined. What it scrapes is checked by promtool.
+//! The Collector's configuration. The reference Collector does not run here, so it is held against a schema of what its documentation of 0.140 says
+//! that there is: components, their keys, what these hold, and pipelines made of what is defined. What it scrapes is checked by promtool.
 
 use std::{collections::BTreeSet, process::Command};
 
-use serde_json::Value;
-
 use crate::{
+    schema::{
+        self,
+        Holds::{Address, Anything, Count, Duration, Flag, OneOf, Port, Text, Texts, Url},
+        Schema,
+    },
     support::{installed, run_well},
     yaml,
 };
 
 const FILE: &str = "deploy/observability/otel-collector.yaml";
 
-/// Each key that may be there, with those above it, names of instances left out. `*` stands for whatever is below: another program's
-/// configuration.
-const KNOWN_KEYS: &[&str] = &[
-    "extensions.health_check.endpoint",
-    "receivers.otlp.protocols.grpc.endpoint",
-    "receivers.otlp.protocols.http.endpoint",
-    "receivers.prometheus.config.*",
-    "processors.memory_limiter.check_interval",
-    "processors.memory_limiter.limit_mib",
-    "processors.memory_limiter.spike_limit_mib",
-    "processors.batch.timeout",
-    "processors.batch.send_batch_size",
-    "processors.batch.send_batch_max_size",
-    "exporters.influxdb.endpoint",
-    "exporters.influxdb.v1_compatibility.enabled",
-    "exporters.influxdb.v1_compatibility.db",
-    "exporters.influxdb.metrics_schema",
-    "exporters.influxdb.sending_queue.enabled",
-    "exporters.influxdb.sending_queue.queue_size",
-    "exporters.influxdb.retry_on_failure.enabled",
-    "exporters.influxdb.retry_on_failure.max_elapsed_time",
-    "exporters.prometheus.endpoint",
-    "exporters.prometheus.add_metric_suffixes",
-    "exporters.prometheus.metric_expiration",
-    "exporters.otlp.endpoint",
-    "exporters.otlp.tls.insecure",
-    "exporters.otlp.sending_queue.enabled",
-    "exporters.otlp.sending_queue.queue_size",
-    "exporters.otlp.retry_on_failure.enabled",
-    "exporters.otlp.retry_on_failure.max_elapsed_time",
-    "service.extensions",
-    "service.telemetry.logs.level",
-    "service.telemetry.metrics.level",
-    "service.telemetry.metrics.readers.pull.exporter.prometheus.host",
-    "service.telemetry.metrics.readers.pull.exporter.prometheus.port",
-    "service.pipelines.traces.receivers",
-    "service.pipelines.traces.processors",
-    "service.pipelines.traces.exporters",
-    "service.pipelines.metrics.receivers",
-    "service.pipelines.metrics.processors",
-    "service.pipelines.metrics.exporters",
+const SCHEMA: &Schema = &[
+    ("extensions.health_check.endpoint", Address),
+    ("receivers.otlp.protocols.grpc.endpoint", Address),
+    ("receivers.otlp.protocols.http.endpoint", Address),
+    ("receivers.prometheus.config", Anything),
+    ("processors.memory_limiter.check_interval", Duration),
+    ("processors.memory_limiter.limit_mib", Count),
+    ("processors.memory_limiter.spike_limit_mib", Count),
+    ("processors.batch.timeout", Duration),
+    ("processors.batch.send_batch_size", Count),
+    ("processors.batch.send_batch_max_size", Count),
+    ("exporters.influxdb.endpoint", Url),
+    ("exporters.influxdb.v1_compatibility.enabled", Flag),
+    ("exporters.influxdb.v1_compatibility.db", Text),
+    (
+        "exporters.influxdb.metrics_schema",
+        OneOf(&["telegraf-prometheus-v1", "telegraf-prometheus-v2", "otel-v1"]),
+    ),
+    ("exporters.influxdb.sending_queue.enabled", Flag),
+    ("exporters.influxdb.sending_queue.queue_size", Count),
+    ("exporters.influxdb.retry_on_failure.enabled", Flag),
+    ("exporters.influxdb.retry_on_failure.max_elapsed_time", Duration),
+    ("exporters.prometheus.endpoint", Address),
+    ("exporters.prometheus.add_metric_suffixes", Flag),
+    ("exporters.prometheus.metric_expiration", Duration),
+    ("exporters.otlp.endpoint", Address),
+    ("exporters.otlp.tls.insecure", Flag),
+    ("exporters.otlp.sending_queue.enabled", Flag),
+    ("exporters.otlp.sending_queue.queue_size", Count),
+    ("exporters.otlp.retry_on_failure.enabled", Flag),
+    ("exporters.otlp.retry_on_failure.max_elapsed_time", Duration),
+    ("service.extensions", Texts),
+    (
+        "service.telemetry.logs.level",
+        OneOf(&["debug", "info", "warn", "error"]),
+    ),
+    (
+        "service.telemetry.metrics.level",
+        OneOf(&["none", "basic", "normal", "detailed"]),
+    ),
+    (
+        "service.telemetry.metrics.readers[].pull.exporter.prometheus.host",
+        Text,
+    ),
+    (
+        "service.telemetry.metrics.readers[].pull.exporter.prometheus.port",
+        Port,
+    ),
+    ("service.pipelines.traces.receivers", Texts),
+    ("service.pipelines.traces.processors", Texts),
+    ("service.pipelines.traces.exporters", Texts),
+    ("service.pipelines.metrics.receivers", Texts),
+    ("service.pipelines.metrics.processors", Texts),
+    ("service.pipelines.metrics.exporters", Texts),
 ];
 
 #[test]
-fn only_known_components_and_keys_are_used() {
-    let mut used = BTreeSet::new();
-    collect("", &yaml::file(FILE), &mut used);
-    let is_known = |key: &str| {
-        KNOWN_KEYS.iter().any(|known| match known.strip_suffix('*') {
-            Some(above) => key.starts_with(above),
-            None => key == *known,
-        })
-    };
-    let unknown: Vec<&String> = used.iter().filter(|key| !is_known(key)).collect();
-    assert!(unknown.is_empty(), "unknown to the Collector: {unknown:#?}");
-    for known in KNOWN_KEYS {
-        let above = known.trim_end_matches('*');
-        assert!(
-            used.iter().any(|key| key.starts_with(above)),
-            "{known} is used no more: take it out of the list"
-        );
-    }
-}
-
-/// The paths of all leaves, without indices of lists and names of instances.
-fn collect(above: &str, value: &Value, used: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(map) => {
-            for (key, below) in map {
-                let kind = key.split('/').next().unwrap_or(key);
-                let path = if above.is_empty() {
-                    kind.to_owned()
-                } else {
-                    format!("{above}.{kind}")
-                };
-                collect(&path, below, used);
-            }
-        }
-        Value::Array(list) if list.iter().any(Value::is_object) => {
-            for entry in list {
-                collect(above, entry, used);
-            }
-        }
-        _ => {
-            used.insert(above.to_owned());
-        }
-    }
+fn the_configuration_is_as_the_collectors_schema_has_it() {
+    let faults = schema::faults(&yaml::file(FILE), SCHEMA);
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 #[test]

@@ -6,6 +6,11 @@ use std::{collections::BTreeSet, path::Path, process::Command};
 use serde_json::Value;
 
 use crate::{
+    schema::{
+        self,
+        Holds::{Count, Duration, Flag, OneOf, Shift, Text, Url},
+        Schema,
+    },
     support::{files, installed, repository, run_well},
     yaml,
 };
@@ -275,6 +280,74 @@ fn provisioning_leads_to_the_dashboards_and_has_every_source_that_it_names() {
             .count(),
         1
     );
+}
+
+/// What every data source has.
+const SOURCE: &Schema = &[
+    ("name", Text),
+    ("uid", Text),
+    ("type", OneOf(&["prometheus", "alertmanager", "influxdb", "jaeger"])),
+    ("access", OneOf(&["proxy", "direct"])),
+    ("url", Url),
+    ("editable", Flag),
+];
+
+/// What a data source has beside it, by its type.
+fn schema_of_source(kind: &str) -> &'static Schema {
+    match kind {
+        "prometheus" => &[
+            ("isDefault", Flag),
+            ("jsonData.httpMethod", OneOf(&["GET", "POST"])),
+            ("jsonData.timeInterval", Duration),
+            ("jsonData.manageAlerts", Flag),
+            ("jsonData.alertmanagerUid", Text),
+        ],
+        "alertmanager" => &[("jsonData.implementation", OneOf(&["cortex", "mimir", "prometheus"]))],
+        "influxdb" => &[
+            ("jsonData.version", OneOf(&["InfluxQL", "Flux", "SQL"])),
+            ("jsonData.dbName", Text),
+            ("jsonData.httpMode", OneOf(&["GET", "POST"])),
+            ("jsonData.timeInterval", Duration),
+        ],
+        "jaeger" => &[
+            ("jsonData.nodeGraph.enabled", Flag),
+            ("jsonData.tracesToMetrics.datasourceUid", Text),
+            ("jsonData.tracesToMetrics.spanStartTimeShift", Shift),
+            ("jsonData.tracesToMetrics.spanEndTimeShift", Shift),
+            ("jsonData.tracesToMetrics.tags[].key", Text),
+            ("jsonData.tracesToMetrics.tags[].value", Text),
+            ("jsonData.tracesToMetrics.queries[].name", Text),
+            ("jsonData.tracesToMetrics.queries[].query", Text),
+        ],
+        _ => &[],
+    }
+}
+
+const PROVIDERS: &Schema = &[
+    ("apiVersion", Count),
+    ("providers[].name", Text),
+    ("providers[].folder", Text),
+    ("providers[].type", OneOf(&["file"])),
+    ("providers[].disableDeletion", Flag),
+    ("providers[].allowUiUpdates", Flag),
+    ("providers[].updateIntervalSeconds", Count),
+    ("providers[].options.path", Text),
+];
+
+#[test]
+fn what_provisions_grafana_is_as_its_schema_has_it() {
+    let mut faults = schema::faults(
+        &yaml::file(&format!("{GRAFANA}/provisioning/dashboards/meridian.yaml")),
+        PROVIDERS,
+    );
+    let mut sources = yaml::file(&format!("{GRAFANA}/provisioning/datasources/meridian.yaml"));
+    for source in sources["datasources"].as_array().unwrap() {
+        let kind = source["type"].as_str().unwrap();
+        faults.extend(schema::faults(source, SOURCE.iter().chain(schema_of_source(kind))));
+    }
+    sources.as_object_mut().unwrap().remove("datasources");
+    faults.extend(schema::faults(&sources, &[("apiVersion", Count)]));
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 #[test]

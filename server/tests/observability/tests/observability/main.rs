@@ -25,6 +25,7 @@ mod positions;
 mod pushed;
 mod rotel;
 mod rules;
+mod schema;
 mod streams;
 mod support;
 mod traces;
