@@ -73,10 +73,11 @@ class Traces:
 
 
 class Off:
-    """A server that tells nothing: what the others are compared with. The swarm beside it tells of its actions to a collector of its own in every run: what
-    that costs the machine is no part of what a server pays."""
+    """A server that tells nothing: what the others are compared with. The swarm beside it tells of its actions to a collector of its own: what that costs
+    the machine is no part of what a server pays."""
 
     name = "off"
+    swarm_tells = True
 
     def __init__(self, folder, swarms):
         self.environment = {}
@@ -99,6 +100,14 @@ class Collector(Off):
 
     def __init__(self, folder, swarms):
         self.environment = swarms.environment
+
+
+class Silence(Off):
+    """Nobody tells anything, neither the server nor the swarm: beside it is known what all that is told costs a server and its players where the swarm and
+    the collector share the cores with them."""
+
+    name = "silence"
+    swarm_tells = False
 
 
 class NoCollector(Off):
@@ -273,7 +282,7 @@ def one_run(bars, seconds, kind, *flags):
         stack.callback(collector.end)
         with environment(collector.environment):
             server = stack.enter_context(bars.Server(folder))
-        with environment(swarms.environment):
+        with environment(swarms.environment if kind.swarm_tells else {}):
             run = run_against(bars, server, folder, seconds, collector, flags)
         # The server first, whose last spans the collectors still take.
         stack.close()
@@ -283,8 +292,10 @@ def one_run(bars, seconds, kind, *flags):
 
 @contextlib.contextmanager
 def environment(additional):
-    """What is started within the block has these variables as well."""
+    """What is started within the block tells as these variables say, whatever others say of telling."""
     before = dict(os.environ)
+    for name in [name for name in before if name.startswith("OTEL_")]:
+        del os.environ[name]
     os.environ.update(additional)
     try:
         yield
@@ -338,17 +349,22 @@ def beyond(runs, off, figure):
 
 def telling(bars, rounds, seconds):
     """What telling costs, and how complete the traces were."""
-    runs = in_turn(bars, (Collector, Off), rounds, seconds)
+    runs = in_turn(bars, (Collector, Off, Silence), rounds, seconds)
     judged = [run.told for run in runs[Collector]]
     probes = sum(report["probes"] for report in judged)
     complete = sum(report["complete"] for report in judged)
     orphans = sum(sum(report["orphans"].values()) for report in judged)
-    cpu, action = (
-        bars.ratio(median(runs[Collector], figure), median(runs[Off], figure)) for figure in ("us_per_tick", "action_p50")
-    )
+    costs = []
+    for whose, off in (("all", Silence), ("a server's", Off)):
+        cpu, action = (
+            bars.ratio(median(runs[Collector], figure), median(runs[off], figure)) for figure in ("us_per_tick", "action_p50")
+        )
+        costs += [
+            (f"{whose} telemetry on / off: CPU per zone tick", cpu, 1.05, False),
+            (f"{whose} telemetry on / off: action p50", action, 1.02, False),
+        ]
     return [
-        ("telemetry on / off: CPU per zone tick", cpu, 1.05, False),
-        ("telemetry on / off: action p50", action, 1.02, False),
+        *costs,
         ("probes with complete traces, %", 100 * complete / probes if probes else None, 99.0, True),
         ("orphan spans", orphans if probes else None, 0, False),
     ]

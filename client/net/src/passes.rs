@@ -13,7 +13,7 @@ use bevy::app::{
 use bevy::ecs::change_detection::Tick;
 use bevy::ecs::message::{MessageRegistry, message_update_system, signal_message_update_system};
 use bevy::ecs::schedule::{IntoSystemSet, Schedule, ScheduleCleanupPolicy, ScheduleError, ScheduleLabel, Schedules};
-use bevy::ecs::system::{ResMut, SystemState};
+use bevy::ecs::system::{ResMut, SystemState, despawn_unused_registered_systems};
 use bevy::ecs::world::{Mut, World};
 use bevy::state::state::{NextState, StateTransition};
 use bevy::time::{Fixed, Real, Time, Virtual, time_system, update_virtual_time};
@@ -21,8 +21,8 @@ use bevy_replicon::prelude::ClientState;
 use lightyear::link::LinkPlugin;
 use lightyear_messages::plugin::{MessagePlugin, MessageSystems};
 
-/// How often messages that everybody has read are let go, in frames: each time costs a bot a fiftieth of its tick.
-const MESSAGES_GO_EVERY: u32 = 16;
+/// How often what is of no use any more is let go, messages that everybody has read above all, in frames: each time costs a bot a fiftieth of its tick.
+const LETS_GO_EVERY: u32 = 16;
 
 /// An app's schedules. Systems added to any of them after [`Passes::take`] do not run.
 pub(crate) struct Passes {
@@ -132,8 +132,10 @@ impl Passes {
     pub(crate) fn frame(&mut self, world: &mut World, now: Instant, take_in: bool) {
         self.advance(world, now);
         self.frames = self.frames.wrapping_add(1);
-        if self.frames.is_multiple_of(MESSAGES_GO_EVERY) {
+        if self.frames.is_multiple_of(LETS_GO_EVERY) {
             self.let_messages_go(world);
+            // Those that a game registered and has no handle of any more; where it never registered any it is skipped.
+            let _ = world.run_system_cached(despawn_unused_registered_systems);
         }
         run(self.first.as_mut_slice(), world);
         if take_in {
@@ -168,7 +170,7 @@ impl Passes {
 }
 
 /// Systems that [`lighten`] takes out.
-const LIGHTER_BY: usize = 6;
+const LIGHTER_BY: usize = 7;
 
 /// Takes out what [`Passes`] does by hand, and what does nothing for a client that has links of its own, no clock of lightyear's and no host in its
 /// process. Says how many systems that were.
@@ -180,6 +182,7 @@ fn lighten(world: &mut World) -> usize {
         remove(world, PreUpdate, MessageSystems::ReleaseTimeline),
         remove(world, FixedPostUpdate, signal_message_update_system),
         remove(world, Last, MessagePlugin::send_local),
+        remove(world, Last, despawn_unused_registered_systems),
     ];
     removed.into_iter().sum()
 }
@@ -281,6 +284,22 @@ mod tests {
         passes.receive(world, began + Duration::from_millis(5));
         passes.frame(world, began + Duration::from_millis(20), true);
         assert_eq!(elapsed(world) - before, Duration::from_millis(20));
+    }
+
+    #[test]
+    fn systems_that_a_game_registered_and_forgot_are_gone_after_a_while() {
+        let mut app = client();
+        let world = app.world_mut();
+        let mut passes = Passes::take(world);
+        let handle = world.register_tracked_system(|| {});
+        let system = handle.entity();
+        drop(handle);
+        let now = Instant::now();
+        for _ in 0..LETS_GO_EVERY {
+            assert!(world.get_entity(system).is_ok());
+            passes.frame(world, now, false);
+        }
+        assert!(world.get_entity(system).is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ const RECEIVED_QUEUE_MAX: usize = 8_192;
 /// A receive that takes longer has waited for its packet.
 const QUIET: Duration = Duration::from_micros(20);
 /// How long packets gather after one that ended a quiet moment: each wake-up of a thread costs both sides several microseconds.
-const GATHER: Duration = Duration::from_micros(200);
+const GATHER: Duration = Duration::from_micros(500);
 /// How often the I/O thread looks whether it shall end.
 const STOP_CHECK_EVERY: Duration = Duration::from_millis(100);
 
@@ -113,7 +113,7 @@ pub struct ThreadedUdp {
 impl ThreadedUdp {
     /// Starts the I/O thread; `wake` is called when packets have come.
     ///
-    /// A packet that comes after a quiet moment is handed on at once; those that follow within a fifth of a millisecond are
+    /// A packet that comes after a quiet moment is handed on at once; those that follow within half a millisecond are
     /// taken and stamped together, so that a burst wakes nobody once per packet.
     pub fn start(socket: UdpSocket, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
         let local_addr = socket.local_addr()?;
